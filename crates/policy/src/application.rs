@@ -1,0 +1,192 @@
+//! What the endpoint measured about a program, and who wants to run it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::text::{OsText, Text};
+
+/// A SHA-256 digest; in text, 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sha256(pub [u8; 32]);
+
+impl Sha256 {
+    /// The first and last digits, for a screen.
+    pub fn short(&self) -> String {
+        let hex = self.to_string();
+        format!("{}…{}", hex.get(..6).unwrap_or_default(), hex.get(60..).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Sha256 {
+    type Err = InvalidDigest;
+
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        let mut digest = [0; 32];
+        if text.len() != 64 {
+            return Err(InvalidDigest);
+        }
+        for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let digit = |at: usize| pair.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+            let value = digit(0).zip(digit(1)).map(|(high, low)| high * 16 + low).ok_or(InvalidDigest)?;
+            *byte = u8::try_from(value).map_err(|_| InvalidDigest)?;
+        }
+        Ok(Self(digest))
+    }
+}
+
+impl Serialize for Sha256 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sha256 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The text is not a SHA-256 digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidDigest;
+
+impl fmt::Display for InvalidDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected a SHA-256 digest: 64 hexadecimal digits, as sha256sum prints it")
+    }
+}
+
+impl std::error::Error for InvalidDigest {}
+
+/// An operating-system account, as the kernel knows it: both the number and the name bind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// The number.
+    pub uid: u32,
+    /// The name that number had when it was looked at.
+    pub name: Text,
+}
+
+/// What was measured of the very file that would run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Application {
+    /// Absolute path without symbolic links.
+    pub path: OsText,
+    /// Digest of the bytes that would run; of the script, where it is one.
+    pub sha256: Sha256,
+    /// In bytes.
+    pub size: u64,
+    /// The file's owner.
+    pub owner: u32,
+    /// The file's mode, permission and set-id bits.
+    pub mode: u32,
+    /// Whether anyone but root could have changed what the path leads to.
+    pub lane: Lane,
+    /// The program that reads it, where it is a script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interpreter: Option<Interpreter>,
+    /// What a package database says of it, where one owns it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<Package>,
+}
+
+impl Application {
+    /// What a person would call it: its file name.
+    pub fn name(&self) -> OsText {
+        self.path.file_name()
+    }
+}
+
+/// Whether a path can be believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "lane", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Lane {
+    /// Every component belongs to root and nobody else can write to it: the file itself is executed.
+    Trusted,
+    /// Somebody else could change it: only its bytes count, and a sealed copy of them is executed.
+    Untrusted {
+        /// The component that could be changed.
+        component: OsText,
+        /// By what.
+        because: Distrust,
+    },
+}
+
+/// Why a component of a path cannot be believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Distrust {
+    /// Its owner is not root.
+    Owner,
+    /// Its mode lets a group or others write.
+    Writable,
+    /// An access control list lets someone else write.
+    AccessList,
+    /// It lies on a file system that is not a known local one.
+    FileSystem,
+    /// The path leads somewhere else by now.
+    Moved,
+}
+
+impl Distrust {
+    /// As the end of the sentence "`component` …".
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Owner => "does not belong to root",
+            Self::Writable => "can be written to by others",
+            Self::AccessList => "can be written to by others through an access control list",
+            Self::FileSystem => "is not on a local file system that Elevon knows",
+            Self::Moved => "changed while it was being looked at",
+        }
+    }
+}
+
+/// The program that reads a script.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interpreter {
+    /// Absolute path without symbolic links; always trusted.
+    pub path: OsText,
+    /// Digest of its bytes.
+    pub sha256: Sha256,
+    /// What the script's first line gives it as an argument.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argument: Option<OsText>,
+}
+
+/// What a package database says of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Package {
+    /// The binary package.
+    pub name: Text,
+    /// The source package: the product.
+    pub product: Text,
+    /// As the package system writes it.
+    pub version: Text,
+    /// Who made it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vendor: Option<Vendor>,
+    /// Whether the file equals what the package recorded.
+    pub unmodified: bool,
+}
+
+/// Who made a package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vendor {
+    /// As a signed index, or the package itself, names them.
+    pub name: Text,
+    /// Whether a signature stands behind the name.
+    pub verified: bool,
+}

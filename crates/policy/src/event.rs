@@ -1,0 +1,591 @@
+//! The vocabulary of the audit trail: one record for each thing that happened, on a computer or on the server.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::application::{Sha256, User};
+use crate::grant::{Grant, PolicyReference};
+use crate::id::{AccountId, ComputerId, GrantId, GroupId, LaunchId, PolicyId, RequestId, TokenId, Version};
+use crate::request::{ElevationRequest, LapseReason};
+use crate::text::{OsText, Text};
+use crate::time::Timestamp;
+
+/// One record of the audit trail.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, by the clock of whoever recorded it.
+    pub at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "data")]
+pub enum What {
+    // ---- recorded by a computer, signed with its event key ----
+    /// The elevator came up.
+    #[serde(rename = "computer.started")]
+    ComputerStarted {
+        /// The kernel's boot id.
+        boot: Text,
+        /// The version of the elevator.
+        version: Text,
+        /// Which layers end a process tree here.
+        layers: Layers,
+    },
+    /// A sheet was verified and stored.
+    #[serde(rename = "sheet.delivered")]
+    SheetDelivered {
+        /// Its version.
+        version: Version,
+        /// The digest of the bundle in force with it.
+        bundle: Sha256,
+        /// The grants on it.
+        grants: Vec<GrantId>,
+    },
+    /// A document was not accepted; what was held stays in force.
+    #[serde(rename = "document.refused")]
+    DocumentRefused {
+        /// Which and why.
+        cause: Text,
+    },
+    /// A rule cannot be evaluated here, and matches nothing.
+    #[serde(rename = "rule.not_evaluated")]
+    RuleNotEvaluated {
+        /// The rule.
+        policy: PolicyReference,
+        /// What would be needed.
+        cause: Text,
+    },
+    /// A user asks.
+    #[serde(rename = "request.made")]
+    RequestMade {
+        /// What for.
+        request: Box<ElevationRequest>,
+    },
+    /// A user takes it back.
+    #[serde(rename = "request.cancelled")]
+    RequestCancelled {
+        /// The request.
+        request: RequestId,
+        /// Who.
+        user: User,
+    },
+    /// Policy let a user elevate without asking; the elevator made this grant.
+    #[serde(rename = "grant.made")]
+    GrantMade {
+        /// The grant.
+        grant: Box<Grant>,
+        /// What the user wrote, where policy wants that.
+        justification: Text,
+    },
+    /// The first launch fixed the end.
+    #[serde(rename = "grant.started")]
+    GrantStarted {
+        /// The grant.
+        grant: GrantId,
+        /// Its end.
+        end: Timestamp,
+    },
+    /// A user gives a grant back.
+    #[serde(rename = "grant.ended")]
+    GrantEnded {
+        /// The grant.
+        grant: GrantId,
+        /// Who.
+        user: User,
+    },
+    /// A revoked grant is out of force here, and nothing runs under it any more.
+    #[serde(rename = "grant.revocation_enforced")]
+    GrantRevocationEnforced {
+        /// The grant.
+        grant: GrantId,
+    },
+    /// An application is about to run elevated; recorded before it starts.
+    #[serde(rename = "launch.started")]
+    LaunchStarted {
+        /// The launch.
+        launch: LaunchId,
+        /// Under which grant.
+        grant: GrantId,
+        /// Who.
+        user: User,
+        /// What.
+        path: OsText,
+        /// Its bytes.
+        sha256: Sha256,
+        /// With which arguments.
+        argv: Vec<OsText>,
+        /// Under which policy.
+        policy: PolicyReference,
+        /// Until when.
+        end: Timestamp,
+        /// Which layers will end it.
+        layers: Layers,
+    },
+    /// It is over: nothing of its process tree runs any more.
+    #[serde(rename = "launch.ended")]
+    LaunchEnded {
+        /// The launch.
+        launch: LaunchId,
+        /// Under which grant.
+        grant: GrantId,
+        /// Who.
+        user: User,
+        /// What ended it.
+        reason: EndReason,
+        /// How the application itself ended, where it did.
+        exit: Option<Exit>,
+    },
+    /// Something was not elevated.
+    #[serde(rename = "launch.refused")]
+    LaunchRefused {
+        /// Who.
+        user: User,
+        /// What, as far as it was known.
+        path: OsText,
+        /// Its bytes, where they were measured.
+        sha256: Option<Sha256>,
+        /// With which arguments.
+        argv: Vec<OsText>,
+        /// Why.
+        reason: DenyReason,
+        /// Under which policy.
+        policy: Option<PolicyReference>,
+    },
+
+    // ---- recorded by the server ----
+    /// A computer was enrolled.
+    #[serde(rename = "computer.enrolled")]
+    ComputerEnrolled {
+        /// The computer.
+        computer: ComputerId,
+        /// What it calls itself.
+        host_name: Text,
+        /// With which token.
+        token: TokenId,
+    },
+    /// Someone agreed.
+    #[serde(rename = "request.approved")]
+    RequestApproved {
+        /// The request.
+        request: RequestId,
+        /// The right that results.
+        grant: Box<Grant>,
+        /// What they wrote.
+        comment: Text,
+    },
+    /// Someone did not agree.
+    #[serde(rename = "request.declined")]
+    RequestDeclined {
+        /// The request.
+        request: RequestId,
+        /// On which computer.
+        computer: ComputerId,
+        /// Whose.
+        user: User,
+        /// What they wrote.
+        comment: Text,
+    },
+    /// Nobody decided, or nobody may any more.
+    #[serde(rename = "request.lapsed")]
+    RequestLapsed {
+        /// The request.
+        request: RequestId,
+        /// On which computer.
+        computer: ComputerId,
+        /// Whose.
+        user: User,
+        /// Why.
+        reason: LapseReason,
+    },
+    /// A grant's time ran out.
+    #[serde(rename = "grant.expired")]
+    GrantExpired {
+        /// The grant.
+        grant: GrantId,
+        /// On which computer.
+        computer: ComputerId,
+        /// Whose.
+        user: User,
+    },
+    /// An administrator takes a grant back.
+    #[serde(rename = "grant.revoked")]
+    GrantRevoked {
+        /// The grant.
+        grant: GrantId,
+        /// On which computer.
+        computer: ComputerId,
+        /// Whose.
+        user: User,
+        /// Why.
+        comment: Text,
+    },
+    /// A list was saved as a new version.
+    #[serde(rename = "policy.saved")]
+    PolicySaved {
+        /// The list.
+        policy: PolicyId,
+        /// Its version now.
+        version: Version,
+        /// Its name.
+        name: Text,
+    },
+    /// A version was deployed, or the deployment ended.
+    #[serde(rename = "policy.deployed")]
+    PolicyDeployed {
+        /// The list.
+        policy: PolicyId,
+        /// The version.
+        version: Version,
+        /// Its name.
+        name: Text,
+        /// To which custom groups; empty when it was withdrawn.
+        groups: Vec<GroupId>,
+    },
+    /// A custom group was saved.
+    #[serde(rename = "group.saved")]
+    GroupSaved {
+        /// The group.
+        group: GroupId,
+        /// Its name.
+        name: Text,
+        /// How many members it has now.
+        members: u64,
+    },
+    /// An enrollment token was made.
+    #[serde(rename = "enrollment_token.created")]
+    EnrollmentTokenCreated {
+        /// The token's identity; never its secret.
+        token: TokenId,
+        /// Until when it can be used.
+        expires: Timestamp,
+        /// How often.
+        uses: u64,
+    },
+    /// An account was made.
+    #[serde(rename = "account.created")]
+    AccountCreated {
+        /// The account.
+        account: AccountId,
+        /// Its name.
+        name: Text,
+        /// Its role.
+        role: Text,
+    },
+    /// Someone signed in.
+    #[serde(rename = "account.signed_in")]
+    AccountSignedIn {
+        /// The account.
+        account: AccountId,
+        /// Its name.
+        name: Text,
+    },
+    /// Someone could not sign in.
+    #[serde(rename = "account.sign_in_failed")]
+    AccountSignInFailed {
+        /// The name that was given.
+        name: Text,
+    },
+    /// Someone signed out.
+    #[serde(rename = "account.signed_out")]
+    AccountSignedOut {
+        /// The account.
+        account: AccountId,
+        /// Its name.
+        name: Text,
+    },
+    /// An API token was made.
+    #[serde(rename = "api_token.created")]
+    ApiTokenCreated {
+        /// The token's identity; never its secret.
+        token: TokenId,
+        /// Its name.
+        name: Text,
+        /// Its role.
+        role: Text,
+    },
+}
+
+impl What {
+    /// The word for it, as in the documents and the report.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::ComputerStarted { .. } => "computer.started",
+            Self::SheetDelivered { .. } => "sheet.delivered",
+            Self::DocumentRefused { .. } => "document.refused",
+            Self::RuleNotEvaluated { .. } => "rule.not_evaluated",
+            Self::RequestMade { .. } => "request.made",
+            Self::RequestCancelled { .. } => "request.cancelled",
+            Self::GrantMade { .. } => "grant.made",
+            Self::GrantStarted { .. } => "grant.started",
+            Self::GrantEnded { .. } => "grant.ended",
+            Self::GrantRevocationEnforced { .. } => "grant.revocation_enforced",
+            Self::LaunchStarted { .. } => "launch.started",
+            Self::LaunchEnded { .. } => "launch.ended",
+            Self::LaunchRefused { .. } => "launch.refused",
+            Self::ComputerEnrolled { .. } => "computer.enrolled",
+            Self::RequestApproved { .. } => "request.approved",
+            Self::RequestDeclined { .. } => "request.declined",
+            Self::RequestLapsed { .. } => "request.lapsed",
+            Self::GrantExpired { .. } => "grant.expired",
+            Self::GrantRevoked { .. } => "grant.revoked",
+            Self::PolicySaved { .. } => "policy.saved",
+            Self::PolicyDeployed { .. } => "policy.deployed",
+            Self::GroupSaved { .. } => "group.saved",
+            Self::EnrollmentTokenCreated { .. } => "enrollment_token.created",
+            Self::AccountCreated { .. } => "account.created",
+            Self::AccountSignedIn { .. } => "account.signed_in",
+            Self::AccountSignInFailed { .. } => "account.sign_in_failed",
+            Self::AccountSignedOut { .. } => "account.signed_out",
+            Self::ApiTokenCreated { .. } => "api_token.created",
+        }
+    }
+
+    /// Whether a computer may record this; the server refuses anything else from one.
+    pub fn is_from_computer(&self) -> bool {
+        matches!(
+            self,
+            Self::ComputerStarted { .. }
+                | Self::SheetDelivered { .. }
+                | Self::DocumentRefused { .. }
+                | Self::RuleNotEvaluated { .. }
+                | Self::RequestMade { .. }
+                | Self::RequestCancelled { .. }
+                | Self::GrantMade { .. }
+                | Self::GrantStarted { .. }
+                | Self::GrantEnded { .. }
+                | Self::GrantRevocationEnforced { .. }
+                | Self::LaunchStarted { .. }
+                | Self::LaunchEnded { .. }
+                | Self::LaunchRefused { .. }
+        )
+    }
+
+    /// Whom and what it is about, for filters and links.
+    pub fn subjects(&self) -> Subjects {
+        let mut about = Subjects::default();
+        match self {
+            Self::RequestMade { request } => {
+                about.request = Some(request.id);
+                about.user = Some(request.user.name.clone());
+                about.application = Some(request.application.path.clone());
+                about.policy = Some(request.policy.policy);
+            }
+            Self::RequestCancelled { request, user } => {
+                about.request = Some(*request);
+                about.user = Some(user.name.clone());
+            }
+            Self::GrantMade { grant, .. } => about.grant(grant),
+            Self::RequestApproved { request, grant, .. } => {
+                about.grant(grant);
+                about.request = Some(*request);
+            }
+            Self::GrantStarted { grant, .. } | Self::GrantRevocationEnforced { grant } => about.grant = Some(*grant),
+            Self::GrantEnded { grant, user } => {
+                about.grant = Some(*grant);
+                about.user = Some(user.name.clone());
+            }
+            Self::LaunchStarted { launch, grant, user, path, policy, .. } => {
+                about.launch = Some(*launch);
+                about.grant = Some(*grant);
+                about.user = Some(user.name.clone());
+                about.application = Some(path.clone());
+                about.policy = Some(policy.policy);
+            }
+            Self::LaunchEnded { launch, grant, user, .. } => {
+                about.launch = Some(*launch);
+                about.grant = Some(*grant);
+                about.user = Some(user.name.clone());
+            }
+            Self::LaunchRefused { user, path, policy, .. } => {
+                about.user = Some(user.name.clone());
+                about.application = Some(path.clone());
+                about.policy = policy.map(|policy| policy.policy);
+            }
+            Self::RequestDeclined { request, computer, user, .. }
+            | Self::RequestLapsed { request, computer, user, .. } => {
+                about.request = Some(*request);
+                about.computer = Some(*computer);
+                about.user = Some(user.name.clone());
+            }
+            Self::GrantExpired { grant, computer, user } | Self::GrantRevoked { grant, computer, user, .. } => {
+                about.grant = Some(*grant);
+                about.computer = Some(*computer);
+                about.user = Some(user.name.clone());
+            }
+            Self::ComputerEnrolled { computer, .. } => about.computer = Some(*computer),
+            Self::RuleNotEvaluated { policy, .. } => about.policy = Some(policy.policy),
+            Self::PolicySaved { policy, .. } | Self::PolicyDeployed { policy, .. } => about.policy = Some(*policy),
+            Self::ComputerStarted { .. }
+            | Self::SheetDelivered { .. }
+            | Self::DocumentRefused { .. }
+            | Self::GroupSaved { .. }
+            | Self::EnrollmentTokenCreated { .. }
+            | Self::AccountCreated { .. }
+            | Self::AccountSignedIn { .. }
+            | Self::AccountSignInFailed { .. }
+            | Self::AccountSignedOut { .. }
+            | Self::ApiTokenCreated { .. } => {}
+        }
+        about
+    }
+}
+
+/// Whom and what an event is about.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Subjects {
+    /// The computer, where the event itself names one.
+    pub computer: Option<ComputerId>,
+    /// The operating-system user's name.
+    pub user: Option<Text>,
+    /// The application's path.
+    pub application: Option<OsText>,
+    /// The list.
+    pub policy: Option<PolicyId>,
+    /// The request.
+    pub request: Option<RequestId>,
+    /// The grant.
+    pub grant: Option<GrantId>,
+    /// The launch.
+    pub launch: Option<LaunchId>,
+}
+
+impl Subjects {
+    fn grant(&mut self, grant: &Grant) {
+        self.grant = Some(grant.id);
+        self.computer = Some(grant.computer);
+        self.user = Some(grant.user.name.clone());
+        self.policy = Some(grant.policy.policy);
+    }
+}
+
+/// The layers that end a process tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layers {
+    /// An own cgroup (v2), killed until it reports empty.
+    pub cgroup: bool,
+    /// The session is the child-subreaper and sweeps what is re-parented to it.
+    pub subreaper: bool,
+    /// The session keeps the deadline itself, whatever becomes of the elevator.
+    pub own_deadline: bool,
+    /// An own PID namespace, whose first process takes everything with it.
+    pub pid_namespace: bool,
+}
+
+/// What ended a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndReason {
+    /// The application ended by itself.
+    Exited,
+    /// The grant's time ran out.
+    Expired,
+    /// Its user gave the grant back.
+    Ended,
+    /// An administrator took the grant back.
+    Revoked,
+    /// A lock, a blocklist or a rule that denies came.
+    Locked,
+    /// The user's side of the terminal went away.
+    HungUp,
+    /// The session that watched over it died.
+    SessionDied,
+    /// The computer was started anew.
+    Rebooted,
+    /// It could not be started.
+    Failed,
+}
+
+impl EndReason {
+    /// As the end of the sentence "it was ended: …".
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Exited => "it ended by itself",
+            Self::Expired => "the time granted ran out",
+            Self::Ended => "you gave the grant back",
+            Self::Revoked => "an administrator revoked the grant",
+            Self::Locked => "an administrator locked or blocked it",
+            Self::HungUp => "the terminal went away",
+            Self::SessionDied => "the session that watched over it died",
+            Self::Rebooted => "the computer was started anew",
+            Self::Failed => "it could not be started",
+        }
+    }
+}
+
+/// How an application ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// With this status.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// Why something was not elevated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DenyReason {
+    /// No list has it.
+    NotListed,
+    /// A blocklist has it.
+    Blocked,
+    /// A rule denies it.
+    Denied,
+    /// The way to elevate is off.
+    Off,
+    /// A lock.
+    Locked,
+    /// The grant ended, or the bytes changed, between the decision and the start.
+    Changed,
+    /// An administrator declined.
+    Declined,
+    /// It is no program that can be executed.
+    NotExecutable,
+    /// Its interpreter cannot be believed.
+    UntrustedInterpreter,
+    /// The caller is more confined than the elevator, or in other namespaces.
+    CallerConfined,
+    /// The caller is itself elevated.
+    Nested,
+    /// The caller could not be identified.
+    CallerUnknown,
+    /// The computer is not enrolled.
+    NotEnrolled,
+    /// Policy in hand is too old to be relied on.
+    LeaseEnded,
+    /// What time it is cannot be relied on.
+    TimeUnknown,
+    /// More than one user may ask for at once.
+    TooMany,
+}
+
+impl fmt::Display for DenyReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotListed => "not_listed",
+            Self::Blocked => "blocked",
+            Self::Denied => "denied",
+            Self::Off => "off",
+            Self::Locked => "locked",
+            Self::Changed => "changed",
+            Self::Declined => "declined",
+            Self::NotExecutable => "not_executable",
+            Self::UntrustedInterpreter => "untrusted_interpreter",
+            Self::CallerConfined => "caller_confined",
+            Self::Nested => "nested",
+            Self::CallerUnknown => "caller_unknown",
+            Self::NotEnrolled => "not_enrolled",
+            Self::LeaseEnded => "lease_ended",
+            Self::TimeUnknown => "time_unknown",
+            Self::TooMany => "too_many",
+        })
+    }
+}
+

@@ -1,0 +1,19 @@
+//! What Elevon decides, and nothing else: recognising applications, deciding attempts, and moving requests and
+//! grants through their lives.
+//!
+//! This crate is pure. It opens no file, asks no clock and draws no chance: time and randomness are arguments.
+//! A "no" is a value that carries its reasons, never an error.
+
+pub mod application;
+pub mod bundle;
+pub mod decide;
+pub mod event;
+pub mod grant;
+pub mod group;
+pub mod id;
+pub mod lists;
+pub mod request;
+pub mod rule;
+pub mod sheet;
+pub mod text;
+pub mod time;

@@ -1,0 +1,280 @@
+//! Privileged application lists (what may be elevated, and how), allowlists and blocklists.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{PolicyId, Version};
+use crate::rule::Listed;
+use crate::text::Text;
+use crate::time::Span;
+
+/// Which applications users may elevate, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrivilegedApplicationList {
+    /// Its identity across versions.
+    pub id: PolicyId,
+    /// Goes up with each saving.
+    pub version: Version,
+    /// What people call it.
+    pub name: Text,
+    /// What it is for.
+    #[serde(default)]
+    pub description: Text,
+    /// A disabled list says nothing, not even no.
+    pub enabled: bool,
+    /// Allow users to elevate applications with.
+    pub elevate: Way,
+    /// To which applications it applies.
+    pub applies_to: AppliesTo,
+    /// The rules; read when it applies to specific applications, and for `deny` always.
+    pub rules: Vec<Listed>,
+    /// What a grant is worth.
+    pub terms: Terms,
+}
+
+/// How users elevate an application, from the freest to the strictest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// At once; recorded.
+    Automatic,
+    /// At once, with a justification; recorded.
+    Justification,
+    /// With duration and justification, then someone decides.
+    Approval,
+    /// Not at all.
+    Off,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Automatic => "automatic",
+            Self::Justification => "justification",
+            Self::Approval => "approval",
+            Self::Off => "off",
+        })
+    }
+}
+
+/// To which applications a list applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AppliesTo {
+    /// Those that a deployed allowlist has and no blocklist.
+    AllAllowedApplications,
+    /// Those that its own rules recognise.
+    SpecificApplications,
+}
+
+/// What a grant is worth: for how long, from when, for what, and what its end does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terms {
+    /// For how long.
+    pub durations: Durations,
+    /// From when.
+    #[serde(default)]
+    pub starts: Starts,
+    /// How long a request waits for a decision before it lapses.
+    pub pending_lifetime: Span,
+    /// Which arguments a grant covers.
+    #[serde(default)]
+    pub arguments: Covers,
+    /// What the end does to what runs.
+    #[serde(default)]
+    pub at_expiry: AtExpiry,
+    /// How many launches a grant is good for.
+    #[serde(default)]
+    pub launches: Launches,
+    /// With which rights the application runs.
+    #[serde(default)]
+    pub runs_as: RunsAs,
+    /// What a user must write.
+    #[serde(default)]
+    pub justification: JustificationNeeded,
+    /// Whether an account may decide for a user it is tied to.
+    #[serde(default)]
+    pub self_approval: bool,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self {
+            durations: Durations::default(),
+            starts: Starts::default(),
+            pending_lifetime: Span::from_hours(24),
+            arguments: Covers::default(),
+            at_expiry: AtExpiry::default(),
+            launches: Launches::default(),
+            runs_as: RunsAs::default(),
+            justification: JustificationNeeded::default(),
+            self_approval: false,
+        }
+    }
+}
+
+/// The durations that may be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Durations {
+    /// Offered to choose from.
+    pub choices: Vec<Span>,
+    /// Taken when nothing is said.
+    pub default: Span,
+    /// Nothing longer is granted.
+    pub maximum: Span,
+}
+
+impl Default for Durations {
+    fn default() -> Self {
+        Self {
+            choices: vec![Span::from_mins(15), Span::from_mins(30), Span::from_hours(1)],
+            default: Span::from_mins(30),
+            maximum: Span::from_hours(1),
+        }
+    }
+}
+
+/// When the clock of a grant starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Starts {
+    /// When it is approved.
+    #[default]
+    AtApproval,
+    /// At its first launch, which must come within this span of the approval.
+    AtFirstLaunch {
+        /// Counted from the approval.
+        within: Span,
+    },
+}
+
+/// Which arguments a grant covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Covers {
+    /// The ones asked for, and no others.
+    #[default]
+    ExactArguments,
+    /// Any.
+    AnyArguments,
+}
+
+/// What the end of a grant does to what runs under it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum AtExpiry {
+    /// A warning, SIGTERM at the end less the grace, SIGKILL at the end.
+    Terminate {
+        /// How long before the end the user is warned.
+        warning: Span,
+        /// Between SIGTERM and SIGKILL.
+        grace: Span,
+    },
+    /// What runs may finish; new launches are refused.
+    Finish,
+}
+
+impl Default for AtExpiry {
+    fn default() -> Self {
+        Self::Terminate { warning: Span::from_mins(1), grace: Span::from_secs(5) }
+    }
+}
+
+/// How many launches a grant is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Launches {
+    /// Any number, until it ends.
+    #[default]
+    Any,
+    /// One.
+    Once,
+}
+
+/// With which rights an elevated application runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunsAs {
+    /// As root.
+    #[default]
+    Root,
+}
+
+/// What a user must write to justify an elevation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JustificationNeeded {
+    /// In characters, after trimming.
+    pub minimum: usize,
+    /// In characters.
+    pub maximum: usize,
+}
+
+impl Default for JustificationNeeded {
+    fn default() -> Self {
+        Self { minimum: 4, maximum: 1000 }
+    }
+}
+
+impl JustificationNeeded {
+    /// The trimmed text, or why it does not do.
+    pub fn check(&self, text: &Text) -> Result<Text, JustificationRefused> {
+        let trimmed = text.as_untrusted().trim();
+        let length = trimmed.chars().count();
+        if length < self.minimum {
+            return Err(JustificationRefused::TooShort { minimum: self.minimum });
+        }
+        if length > self.maximum {
+            return Err(JustificationRefused::TooLong { maximum: self.maximum });
+        }
+        Ok(Text::new(trimmed))
+    }
+}
+
+/// Why a justification does not do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum JustificationRefused {
+    /// Fewer characters than the policy wants.
+    TooShort {
+        /// At least this many.
+        minimum: usize,
+    },
+    /// More characters than the policy takes.
+    TooLong {
+        /// At most this many.
+        maximum: usize,
+    },
+}
+
+impl fmt::Display for JustificationRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooShort { minimum } => write!(f, "the policy wants a justification of at least {minimum} characters"),
+            Self::TooLong { maximum } => write!(f, "the policy takes a justification of at most {maximum} characters"),
+        }
+    }
+}
+
+/// An allowlist or a blocklist: rules by which applications count as allowed, or as blocked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplicationList {
+    /// Its identity across versions.
+    pub id: PolicyId,
+    /// Goes up with each saving.
+    pub version: Version,
+    /// What people call it.
+    pub name: Text,
+    /// What it is for.
+    #[serde(default)]
+    pub description: Text,
+    /// A disabled list says nothing.
+    pub enabled: bool,
+    /// The rules.
+    pub rules: Vec<Listed>,
+}

@@ -1,0 +1,292 @@
+//! One rule recognises applications. What it cannot evaluate it does not recognise, and it says so.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::application::{Application, Lane, Sha256};
+use crate::id::RuleId;
+use crate::lists::{Terms, Way};
+use crate::text::{OsText, Text};
+
+/// A rule as it stands in a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Its identity across versions of the list.
+    pub id: RuleId,
+    /// Which applications it is about.
+    pub recognises: Recognises,
+    /// With which arguments.
+    #[serde(default)]
+    pub arguments: ArgumentPattern,
+    /// From which version on, compared as the package system compares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum_version: Option<Text>,
+    /// What follows when it matches. Only privileged application lists deny; an allowlist's or blocklist's rule allows.
+    #[serde(default)]
+    pub outcome: Outcome,
+    /// Its own way to elevate, in place of the list's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elevate: Option<Way>,
+    /// Its own terms, in place of the list's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
+}
+
+/// What follows when a rule of a privileged application list matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It may be elevated, the way the list or the rule says.
+    #[default]
+    Allow,
+    /// It may not, whatever any other rule says.
+    Deny,
+}
+
+/// The six ways to recognise an application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Recognises {
+    /// By who made it.
+    Vendor {
+        /// The vendor's name.
+        vendor: Text,
+        /// Whether only a name that a signature stands behind counts.
+        #[serde(default)]
+        verified: bool,
+    },
+    /// By product and vendor.
+    Product {
+        /// The source package's name.
+        product: Text,
+        /// The vendor's name.
+        vendor: Text,
+    },
+    /// By product, vendor and file name, unmodified since its package.
+    VerifiedExecutable {
+        /// The source package's name.
+        product: Text,
+        /// The vendor's name.
+        vendor: Text,
+        /// The file's name, without folders.
+        file_name: OsText,
+    },
+    /// By the digest of its bytes.
+    FileHash {
+        /// Digest of the bytes that run.
+        sha256: Sha256,
+        /// What people call it; it decides nothing.
+        #[serde(default)]
+        display_name: Text,
+    },
+    /// By a component identifier: a polkit action on Linux.
+    Clsid {
+        /// Such as `org.freedesktop.packagekit.package-install`.
+        component: Text,
+    },
+    /// By where it lies, where nobody but root can write.
+    FolderPath {
+        /// Absolute path of the folder.
+        path: OsText,
+        /// Whether folders below it count.
+        #[serde(default)]
+        with_subfolders: bool,
+    },
+}
+
+impl Recognises {
+    /// How narrow it is; the narrowest rule that matches wins.
+    pub fn specificity(&self) -> Specificity {
+        match self {
+            Self::FileHash { .. } => Specificity::FileHash,
+            Self::VerifiedExecutable { .. } => Specificity::VerifiedExecutable,
+            Self::Product { .. } => Specificity::Product,
+            Self::Vendor { .. } => Specificity::Vendor,
+            Self::Clsid { .. } => Specificity::Clsid,
+            Self::FolderPath { .. } => Specificity::FolderPath,
+        }
+    }
+}
+
+/// How narrow a match is, from the widest to the narrowest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Specificity {
+    /// No rule of the list: an allowlist matched.
+    AllAllowed,
+    /// By folder.
+    FolderPath,
+    /// By component.
+    Clsid,
+    /// By vendor.
+    Vendor,
+    /// By product.
+    Product,
+    /// By product and name, unmodified.
+    VerifiedExecutable,
+    /// By digest.
+    FileHash,
+}
+
+/// Which arguments (without the program's own name) a rule covers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ArgumentPattern {
+    /// Any.
+    #[default]
+    Any,
+    /// These, no more and no fewer.
+    Exact {
+        /// In order.
+        arguments: Vec<OsText>,
+    },
+    /// These first, then any.
+    Prefix {
+        /// In order.
+        arguments: Vec<OsText>,
+    },
+}
+
+impl ArgumentPattern {
+    /// Whether it covers these arguments; `argv` starts with the program's own name.
+    pub fn covers(&self, argv: &[OsText]) -> bool {
+        let given = argv.get(1..).unwrap_or_default();
+        match self {
+            Self::Any => true,
+            Self::Exact { arguments } => given == arguments.as_slice(),
+            Self::Prefix { arguments } => given.starts_with(arguments),
+        }
+    }
+}
+
+/// A rule as it arrived: one this version can read, or one it cannot. The unreadable one is kept as it came, so that it
+/// can be reported, and matches nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Listed {
+    /// Readable.
+    Rule(Rule),
+    /// Of a newer kind, or broken.
+    Unreadable(Value),
+}
+
+/// Whether a rule recognises an application, and if not, why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "finding", rename_all = "snake_case")]
+#[must_use]
+pub enum Finding {
+    /// It does.
+    Matches,
+    /// It is about something else.
+    Differs,
+    /// It nearly does.
+    Nearly {
+        /// What keeps it from matching.
+        missing: Missing,
+    },
+    /// It cannot be evaluated here, and so matches nothing.
+    CannotEvaluate {
+        /// What would be needed.
+        needs: Needs,
+    },
+}
+
+/// What keeps a rule from matching that otherwise would.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "missing", rename_all = "snake_case")]
+pub enum Missing {
+    /// The path can be changed by somebody else than root.
+    TrustedPath {
+        /// Where and why.
+        lane: Lane,
+    },
+    /// The file lies in a folder below, and the rule leaves those out.
+    SubFolders,
+    /// The same name with other bytes.
+    OtherBytes,
+    /// Other arguments.
+    Arguments,
+}
+
+/// What would be needed to evaluate a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Needs {
+    /// Package databases, which this version does not read yet.
+    PackageFacts,
+    /// Components, which this version does not ask about yet.
+    Components,
+    /// A newer version: it does not know this rule.
+    NewerVersion,
+}
+
+impl Needs {
+    /// As the end of the sentence "this rule matches nothing: …".
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::PackageFacts => "this version does not read package databases yet",
+            Self::Components => "this version does not recognise components yet",
+            Self::NewerVersion => "this version does not know this kind of rule",
+        }
+    }
+}
+
+impl Listed {
+    /// Whether it recognises the application with these arguments; `argv` starts with the program's own name.
+    pub fn recognise(&self, application: &Application, argv: &[OsText]) -> Finding {
+        match self {
+            Self::Rule(rule) => rule.recognise(application, argv),
+            Self::Unreadable(_) => Finding::CannotEvaluate { needs: Needs::NewerVersion },
+        }
+    }
+}
+
+impl Rule {
+    /// Whether it recognises the application with these arguments; `argv` starts with the program's own name.
+    pub fn recognise(&self, application: &Application, argv: &[OsText]) -> Finding {
+        if self.minimum_version.is_some() {
+            return Finding::CannotEvaluate { needs: Needs::PackageFacts };
+        }
+        let finding = self.recognises.recognise(application);
+        if finding == Finding::Matches && !self.arguments.covers(argv) {
+            return Finding::Nearly { missing: Missing::Arguments };
+        }
+        finding
+    }
+}
+
+impl Recognises {
+    fn recognise(&self, application: &Application) -> Finding {
+        match self {
+            Self::FileHash { sha256, .. } if *sha256 == application.sha256 => Finding::Matches,
+            Self::FileHash { display_name, .. }
+                if display_name.as_untrusted().as_bytes() == application.name().as_bytes() =>
+            {
+                Finding::Nearly { missing: Missing::OtherBytes }
+            }
+            Self::FileHash { .. } => Finding::Differs,
+            Self::FolderPath { path, with_subfolders } => in_folder(path, *with_subfolders, application),
+            Self::Vendor { .. } | Self::Product { .. } | Self::VerifiedExecutable { .. } => {
+                Finding::CannotEvaluate { needs: Needs::PackageFacts }
+            }
+            Self::Clsid { .. } => Finding::CannotEvaluate { needs: Needs::Components },
+        }
+    }
+}
+
+fn in_folder(folder: &OsText, with_subfolders: bool, application: &Application) -> Finding {
+    let folder = folder.as_bytes();
+    let folder = folder.strip_suffix(b"/").unwrap_or(folder);
+    let below = application.path.as_bytes().strip_prefix(folder).and_then(|rest| rest.strip_prefix(b"/"));
+    let Some(below) = below.filter(|below| !below.is_empty()) else {
+        return Finding::Differs;
+    };
+    if !with_subfolders && below.contains(&b'/') {
+        return Finding::Nearly { missing: Missing::SubFolders };
+    }
+    match &application.lane {
+        Lane::Trusted => Finding::Matches,
+        lane @ Lane::Untrusted { .. } => Finding::Nearly { missing: Missing::TrustedPath { lane: lane.clone() } },
+    }
+}

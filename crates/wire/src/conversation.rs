@@ -1,0 +1,277 @@
+//! Messages between the client (`elevon`) and the elevator on the users' socket.
+//!
+//! With [`FromClient::Run`] come four descriptors: the working directory (O_PATH), standard input, output and error; with
+//! [`FromClient::Explain`] only the first. After [`ToClient::Starting`] the session speaks instead of the elevator, on
+//! the same connection; with a terminal, data frames carry its bytes both ways.
+
+use elevon_policy::application::Application;
+use elevon_policy::decide::Decision;
+use elevon_policy::event::{DenyReason, EndReason, Exit};
+use elevon_policy::id::{GrantId, LaunchId, RequestId};
+use elevon_policy::lists::{Durations, JustificationNeeded};
+use elevon_policy::sheet::AnswerOutcome;
+use elevon_policy::text::{OsText, Text};
+use elevon_policy::time::{Span, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// From the client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "snake_case", deny_unknown_fields)]
+pub enum FromClient {
+    /// Run this elevated.
+    Run(Box<Run>),
+    /// What would happen, and why; answered by [`ToClient::Explained`].
+    Explain {
+        /// As typed.
+        command: OsText,
+        /// As typed.
+        arguments: Vec<OsText>,
+    },
+    /// My requests, grants and launches; answered by [`ToClient::Status`].
+    Status,
+    /// Take a request back; answered by [`ToClient::Done`].
+    Cancel {
+        /// Which.
+        request: RequestId,
+    },
+    /// Give a grant back; what runs under it ends; answered by [`ToClient::Done`].
+    End {
+        /// Which.
+        grant: GrantId,
+    },
+    /// Answers [`ToClient::Asking`].
+    Answer {
+        /// For how long.
+        duration: Span,
+        /// Why.
+        justification: Text,
+    },
+    /// The terminal has another size now.
+    Resize(WindowSize),
+    /// Pass this signal on to the application.
+    Signal {
+        /// Its number.
+        number: i32,
+    },
+    /// The client was stopped and goes on.
+    Continue,
+}
+
+/// What to run, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// As typed.
+    pub command: OsText,
+    /// As typed.
+    pub arguments: Vec<OsText>,
+    /// `--for`.
+    pub duration: Option<Span>,
+    /// `--justification`.
+    pub justification: Option<Text>,
+    /// `--wait`, `--no-wait`.
+    pub wait: Wait,
+    /// The few variables that may matter: TERM, LANG, LC_*, TZ. The elevator checks them, and takes no others.
+    pub environment: Vec<(String, OsText)>,
+    /// The size of the terminal, where there is one.
+    pub window: Option<WindowSize>,
+    /// The umask to run with.
+    pub umask: u32,
+}
+
+/// How long to wait for a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Wait {
+    /// Until someone decides or the request lapses.
+    UntilDecided,
+    /// At most this long.
+    AtMost {
+        /// From the request on.
+        span: Span,
+    },
+    /// Not at all.
+    No,
+}
+
+/// The size of a terminal, in character cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+/// To the client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ToClient {
+    /// Duration or justification are still needed; answered by [`FromClient::Answer`].
+    Asking(Box<Asking>),
+    /// A request waits for a decision.
+    Pending {
+        /// Which.
+        request: RequestId,
+        /// Whether it was there before.
+        joined: bool,
+        /// Until when someone may decide.
+        lapses: Timestamp,
+        /// The policy that says to ask.
+        policy: Text,
+        /// Whether the agent is connected, so that the request is on its way.
+        connected: bool,
+    },
+    /// The application starts now.
+    Starting {
+        /// The launch.
+        launch: LaunchId,
+        /// The grant.
+        grant: GrantId,
+        /// When nothing runs any more.
+        end: Timestamp,
+        /// Whether the terminal is relayed: data frames follow, and the client's own goes into raw mode.
+        terminal: bool,
+    },
+    /// The end is near.
+    Warning {
+        /// This far.
+        left: Span,
+        /// What will end it.
+        reason: EndReason,
+    },
+    /// The application was stopped by this signal; the client stops too, and sends [`FromClient::Continue`] after.
+    Stopped {
+        /// Its number.
+        signal: i32,
+    },
+    /// It is over.
+    Finished {
+        /// How the application itself ended.
+        exit: Exit,
+        /// What ended it.
+        reason: EndReason,
+    },
+    /// It was not started.
+    Refused(Refused),
+    /// What would happen, and why.
+    Explained(Box<Explained>),
+    /// My requests, grants and launches.
+    Status(Box<Status>),
+    /// It was done.
+    Done {
+        /// What, in one line.
+        told: String,
+    },
+}
+
+/// What the elevator still needs to know, and all that a person needs to see before answering.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asking {
+    /// What would run.
+    pub application: Application,
+    /// With which arguments.
+    pub argv: Vec<OsText>,
+    /// The policy that says so.
+    pub policy: Text,
+    /// Whether someone has to agree, or writing it down is enough.
+    pub approval: bool,
+    /// The durations to choose from.
+    pub durations: Durations,
+    /// What to write.
+    pub justification: JustificationNeeded,
+    /// What this user wrote lately.
+    pub recent: Vec<Text>,
+}
+
+/// Why something was not started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refused {
+    /// The client's exit status: 124 to 127.
+    pub status: u8,
+    /// The machine's word, where it is a refusal.
+    pub reason: Option<DenyReason>,
+    /// In one line: what was refused, and by which policy.
+    pub told: String,
+    /// What the user can do.
+    pub next: String,
+}
+
+/// What would happen, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Explained {
+    /// As measured.
+    pub application: Application,
+    /// With which arguments.
+    pub argv: Vec<OsText>,
+    /// What would be decided.
+    pub decision: Decision,
+}
+
+/// A user's requests, grants and launches on this computer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    /// Whether the agent is connected to the elevator.
+    pub agent_connected: bool,
+    /// By the elevator's clock.
+    pub now: Timestamp,
+    /// Pending ones, and those lately decided.
+    pub requests: Vec<RequestStatus>,
+    /// Those in force.
+    pub grants: Vec<GrantStatus>,
+    /// Those that run.
+    pub launches: Vec<LaunchStatus>,
+}
+
+/// One request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequestStatus {
+    /// Which.
+    pub request: RequestId,
+    /// What it is for.
+    pub path: OsText,
+    /// With which arguments.
+    pub argv: Vec<OsText>,
+    /// When it was made.
+    pub made: Timestamp,
+    /// When it lapses.
+    pub lapses: Timestamp,
+    /// What became of it; none while it is pending.
+    pub outcome: Option<AnswerOutcome>,
+}
+
+/// One grant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantStatus {
+    /// Which.
+    pub grant: GrantId,
+    /// What it is for, where it is for one file.
+    pub path: Option<OsText>,
+    /// With which arguments; none for any.
+    pub argv: Option<Vec<OsText>>,
+    /// Its end; none before its first launch.
+    pub end: Option<Timestamp>,
+}
+
+/// One launch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LaunchStatus {
+    /// Which.
+    pub launch: LaunchId,
+    /// Under which grant.
+    pub grant: GrantId,
+    /// What runs.
+    pub path: OsText,
+    /// Since when.
+    pub started: Timestamp,
+    /// Until when.
+    pub end: Timestamp,
+}
