@@ -25,8 +25,9 @@ pub struct Sheet {
     pub bundle: Sha256,
     /// The grants of this computer that are in force or will be.
     pub grants: Vec<Grant>,
-    /// Local grants that an administrator took back.
-    pub revoked_local_grants: Vec<GrantId>,
+    /// Grants that an administrator took back, local ones among them, until this computer has said that they are out of
+    /// force and nothing runs under them.
+    pub revoking: Vec<GrantId>,
     /// Locks that concern this computer.
     pub locks: Vec<Lock>,
     /// Recent answers to this computer's requests.
