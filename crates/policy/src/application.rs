@@ -112,6 +112,7 @@ impl Application {
 #[serde(tag = "lane", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Lane {
     /// Every component belongs to root and nobody else can write to it: the file itself is executed.
+    #[serde(deserialize_with = "crate::nothing_else::read")]
     Trusted,
     /// Somebody else could change it: only its bytes count, and a sealed copy of them is executed.
     Untrusted {

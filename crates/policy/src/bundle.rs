@@ -34,6 +34,7 @@ pub struct Deployed<T> {
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum DeployedTo {
     /// All of them.
+    #[serde(deserialize_with = "crate::nothing_else::read")]
     Everyone,
     /// The members of the custom groups that were named.
     Members {

@@ -5,12 +5,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::application::{Application, User};
+use crate::application::{Application, Lane, User};
 use crate::bundle::{Bundle, Deployed};
 use crate::event::DenyReason;
-use crate::grant::{Grant, PolicyReference};
+use crate::grant::{Grant, Origin, PolicyReference};
 use crate::id::{ComputerId, GrantId, PolicyId, Version};
-use crate::lists::{AppliesTo, ApplicationList, Launches, PrivilegedApplicationList, Terms, Way};
+use crate::lists::{ApplicationList, AppliesTo, Launches, PrivilegedApplicationList, Terms, Way};
 use crate::rule::{Finding, Listed, Missing, Outcome, Rule, Specificity};
 use crate::sheet::Lock;
 use crate::text::{OsText, Text};
@@ -151,7 +151,9 @@ impl Refusal {
     /// The policy that says so.
     pub fn policy(&self) -> Option<PolicyReference> {
         match self {
-            Self::Blocked { policy, .. } | Self::Denied { policy, .. } | Self::Off { policy, .. } => Some(*policy),
+            Self::Blocked { policy, .. } | Self::Denied { policy, .. } | Self::Off { policy, .. } => {
+                Some(*policy)
+            }
             Self::Locked { .. } | Self::NotListed => None,
         }
     }
@@ -170,7 +172,9 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Locked { justification } => write!(f, "an administrator locked it: {}", justification.visible()),
+            Self::Locked { justification } => {
+                write!(f, "an administrator locked it: {}", justification.visible())
+            }
             Self::Blocked { name, .. } => write!(f, "the blocklist “{}” blocks it", name.visible()),
             Self::Denied { name, .. } => write!(f, "a rule of “{}” denies it", name.visible()),
             Self::Off { name, .. } => write!(f, "“{}” has elevation turned off for it", name.visible()),
@@ -230,9 +234,14 @@ impl fmt::Display for Reason {
         };
         write!(f, "{kind} “{}”", self.name.visible())?;
         match &self.finding {
-            Finding::Matches if self.policy.rule.is_none() => f.write_str(" has it among all allowed applications")?,
+            Finding::Matches if self.policy.rule.is_none() => {
+                f.write_str(" has it among all allowed applications")?
+            }
             Finding::Matches => f.write_str(" has a rule that matches")?,
             Finding::Differs => f.write_str(" has a rule about something else")?,
+            Finding::Nearly { missing } if self.policy.rule.is_none() => {
+                write!(f, " nearly has it: {missing}")?
+            }
             Finding::Nearly { missing } => write!(f, " has a rule that nearly matches: {missing}")?,
             Finding::CannotEvaluate { needs } => {
                 return write!(f, " has a rule that matches nothing: {}", needs.sentence());
@@ -248,7 +257,6 @@ impl fmt::Display for Reason {
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use crate::application::Lane;
         match self {
             Self::TrustedPath { lane: Lane::Untrusted { component, because } } => write!(
                 f,
@@ -260,13 +268,16 @@ impl fmt::Display for Missing {
             Self::SubFolders => f.write_str("the rule leaves out folders below it"),
             Self::OtherBytes => f.write_str("the name is the same, the bytes are not"),
             Self::Arguments => f.write_str("the rule is about other arguments"),
+            Self::NotAllowed => {
+                f.write_str("it is about allowed applications, and no allowlist has this one")
+            }
         }
     }
 }
 
 /// Decides. A lock, a blocklist and a `deny` beat everything; then the narrowest rule wins, among equals the stricter
 /// way; then a grant in hand that covers the attempt makes it run. Without an offer no grant helps: policy that was
-/// withdrawn stops new launches.
+/// withdrawn stops new launches. A grant that policy alone gave serves only while that very policy still gives it.
 pub fn decide(holdings: &Holdings<'_>, attempt: &Attempt<'_>, now: Timestamp) -> Decision {
     let mut reasons = Vec::new();
     let verdict = match offer(holdings, attempt, &mut reasons) {
@@ -279,7 +290,11 @@ pub fn decide(holdings: &Holdings<'_>, attempt: &Attempt<'_>, now: Timestamp) ->
     Decision { verdict, reasons }
 }
 
-fn offer(holdings: &Holdings<'_>, attempt: &Attempt<'_>, reasons: &mut Vec<Reason>) -> Result<Offer, Refusal> {
+fn offer(
+    holdings: &Holdings<'_>,
+    attempt: &Attempt<'_>,
+    reasons: &mut Vec<Reason>,
+) -> Result<Offer, Refusal> {
     let refusal = refusals(holdings, attempt, reasons);
     let offers = offers(holdings.bundle, attempt, reasons);
     if let Some(refusal) = refusal {
@@ -297,12 +312,16 @@ fn offer(holdings: &Holdings<'_>, attempt: &Attempt<'_>, reasons: &mut Vec<Reaso
 
 /// What beats everything else: locks, blocklists, rules that deny.
 fn refusals(holdings: &Holdings<'_>, attempt: &Attempt<'_>, reasons: &mut Vec<Reason>) -> Option<Refusal> {
-    let lock = holdings.locks.iter().find(|lock| lock.stops(attempt.user, attempt.application.sha256));
+    let faces = faces(attempt.application);
+    let lock =
+        holdings.locks.iter().find(|lock| faces.iter().any(|face| lock.stops(attempt.user, face.sha256)));
     let locked = lock.map(|lock| Refusal::Locked { justification: lock.justification.clone() });
     let mut blocked = None;
     for list in in_force(&holdings.bundle.blocklists, attempt, |list| list.enabled) {
         let source = Source::of_list(ListKind::Blocklist, list);
-        if let Some(policy) = source.matching(&list.rules, Consequence::Refuse, attempt, reasons).first() {
+        if let Some(policy) =
+            source.matching(&list.rules, &faces, Consequence::Refuse, attempt, reasons).first()
+        {
             blocked = blocked.or(Some(Refusal::Blocked { name: list.name.clone(), policy: *policy }));
         }
     }
@@ -310,31 +329,53 @@ fn refusals(holdings: &Holdings<'_>, attempt: &Attempt<'_>, reasons: &mut Vec<Re
     for list in in_force(&holdings.bundle.privileged_application_lists, attempt, |list| list.enabled) {
         let deny = list.rules.iter().filter(|listed| outcome(listed) == Some(Outcome::Deny));
         let source = Source::of_privileged(list);
-        if let Some(policy) = source.matching(deny, Consequence::Refuse, attempt, reasons).first() {
+        if let Some(policy) = source.matching(deny, &faces, Consequence::Refuse, attempt, reasons).first() {
             denied = denied.or(Some(Refusal::Denied { name: list.name.clone(), policy: *policy }));
         }
     }
     locked.or(blocked).or(denied)
 }
 
+/// What a rule that refuses looks at. A "yes" needs a path that nobody else can change; a "no" does not: it stands in a
+/// folder as well as out of it. And whoever runs a script runs its interpreter, so a "no" to that is a "no" to both.
+fn faces(application: &Application) -> Vec<Application> {
+    let file = Application { lane: Lane::Trusted, ..application.clone() };
+    let interpreter = application.interpreter.as_ref().map(|interpreter| Application {
+        path: interpreter.path.clone(),
+        sha256: interpreter.sha256,
+        interpreter: None,
+        package: None,
+        ..file.clone()
+    });
+    [file].into_iter().chain(interpreter).collect()
+}
+
 /// Every way that some list offers.
 fn offers(bundle: &Bundle, attempt: &Attempt<'_>, reasons: &mut Vec<Reason>) -> Vec<Offer> {
+    let application = std::slice::from_ref(attempt.application);
     let mut allowed = false;
     for list in in_force(&bundle.allowlists, attempt, |list| list.enabled) {
         let source = Source::of_list(ListKind::Allowlist, list);
-        allowed |= !source.matching(&list.rules, Consequence::Allow, attempt, reasons).is_empty();
+        allowed |=
+            !source.matching(&list.rules, application, Consequence::Allow, attempt, reasons).is_empty();
     }
     let mut offers = Vec::new();
     for list in in_force(&bundle.privileged_application_lists, attempt, |list| list.enabled) {
         let source = Source::of_privileged(list);
-        if list.applies_to == AppliesTo::AllAllowedApplications && allowed {
+        if list.applies_to == AppliesTo::AllAllowedApplications {
             let consequence = Consequence::Elevate { way: list.elevate };
+            if !allowed {
+                let finding = Finding::Nearly { missing: Missing::NotAllowed };
+                reasons.push(source.reason(None, finding, consequence));
+                continue;
+            }
             reasons.push(source.reason(None, Finding::Matches, consequence));
             offers.push(source.offer(None, list));
         }
         for listed in list.rules.iter().filter(|listed| outcome(listed) != Some(Outcome::Deny)) {
             let way = readable(listed).and_then(|rule| rule.elevate).unwrap_or(list.elevate);
-            let matched = source.matching([listed], Consequence::Elevate { way }, attempt, reasons);
+            let matched =
+                source.matching([listed], application, Consequence::Elevate { way }, attempt, reasons);
             if let (Some(rule), false) = (readable(listed), matched.is_empty()) {
                 offers.push(source.offer(Some(rule), list));
             }
@@ -354,6 +395,7 @@ fn covering(
         .iter()
         .filter(|held| held.grant.covers(attempt.user, attempt.computer, attempt.application, attempt.argv))
         .filter(|held| held.grant.runs_as == offer.terms.runs_as)
+        .filter(|held| held.grant.origin != Origin::Policy || held.grant.policy == offer.policy)
         .filter(|held| held.grant.launches == Launches::Any || held.launched == 0)
         .filter_map(|held| Some((held.grant.id, held.grant.end_when_launched(held.fixed_end, now)?)))
         .max_by_key(|(_, end)| *end)
@@ -396,20 +438,29 @@ impl<'a> Source<'a> {
     }
 
     fn of_privileged(list: &'a PrivilegedApplicationList) -> Self {
-        Self { kind: ListKind::PrivilegedApplicationList, id: list.id, version: list.version, name: &list.name }
+        Self {
+            kind: ListKind::PrivilegedApplicationList,
+            id: list.id,
+            version: list.version,
+            name: &list.name,
+        }
     }
 
-    /// The rules that match; whatever the others found out is noted, unless they are about something else.
+    /// The rules that match any of these files; whatever the others found out about the first is noted, unless they are
+    /// about something else.
     fn matching<'r>(
         &self,
         rules: impl IntoIterator<Item = &'r Listed>,
+        files: &[Application],
         consequence: Consequence,
         attempt: &Attempt<'_>,
         reasons: &mut Vec<Reason>,
     ) -> Vec<PolicyReference> {
         let mut matched = Vec::new();
         for listed in rules {
-            let finding = listed.recognise(attempt.application, attempt.argv);
+            let mut findings = files.iter().map(|file| listed.recognise(file, attempt.argv));
+            let first = findings.next().unwrap_or(Finding::Differs);
+            let finding = findings.find(|finding| *finding == Finding::Matches).unwrap_or(first);
             if finding == Finding::Differs {
                 continue;
             }
@@ -423,7 +474,13 @@ impl<'a> Source<'a> {
     }
 
     fn reason(&self, rule: Option<&Rule>, finding: Finding, consequence: Consequence) -> Reason {
-        Reason { list: self.kind, name: self.name.clone(), policy: self.reference(rule), finding, consequence }
+        Reason {
+            list: self.kind,
+            name: self.name.clone(),
+            policy: self.reference(rule),
+            finding,
+            consequence,
+        }
     }
 
     fn offer(&self, rule: Option<&Rule>, list: &PrivilegedApplicationList) -> Offer {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::application::{Sha256, User};
-use crate::grant::{Grant, PolicyReference};
+use crate::grant::{Grant, GrantedApplication, Origin, PolicyReference};
 use crate::id::{AccountId, ComputerId, GrantId, GroupId, LaunchId, PolicyId, RequestId, TokenId, Version};
 use crate::request::{ElevationRequest, LapseReason};
 use crate::text::{OsText, Text};
@@ -16,9 +16,41 @@ use crate::time::Timestamp;
 pub struct Event {
     /// When, by the clock of whoever recorded it.
     pub at: Timestamp,
+    /// Who did it, where someone did it on the server; nobody stands for a computer, or for the server itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
     /// What.
     #[serde(flatten)]
     pub what: What,
+}
+
+impl Event {
+    /// What nobody on the server did: a computer's event, or one of the server itself.
+    pub fn new(at: Timestamp, what: What) -> Self {
+        Self { at, by: None, what }
+    }
+}
+
+/// Who did something on the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum By {
+    /// Someone who was signed in.
+    Account {
+        /// The account.
+        account: AccountId,
+        /// Its name then.
+        name: Text,
+    },
+    /// Whoever holds an API token.
+    ApiToken {
+        /// The token's identity.
+        token: TokenId,
+        /// Its name then.
+        name: Text,
+    },
+    /// Someone at the server's own command line.
+    CommandLine,
 }
 
 /// What happened.
@@ -167,6 +199,22 @@ pub enum What {
         host_name: Text,
         /// With which token.
         token: TokenId,
+    },
+    /// Something that a computer sent was refused: nothing of it was stored.
+    #[serde(rename = "computer.refused")]
+    ComputerRefused {
+        /// The computer, by its certificate.
+        computer: ComputerId,
+        /// What, and why.
+        cause: Text,
+    },
+    /// A computer may not speak to the server any more.
+    #[serde(rename = "computer.revoked")]
+    ComputerRevoked {
+        /// The computer.
+        computer: ComputerId,
+        /// What it called itself.
+        host_name: Text,
     },
     /// Someone agreed.
     #[serde(rename = "request.approved")]
@@ -328,6 +376,8 @@ impl What {
             Self::LaunchEnded { .. } => "launch.ended",
             Self::LaunchRefused { .. } => "launch.refused",
             Self::ComputerEnrolled { .. } => "computer.enrolled",
+            Self::ComputerRefused { .. } => "computer.refused",
+            Self::ComputerRevoked { .. } => "computer.revoked",
             Self::RequestApproved { .. } => "request.approved",
             Self::RequestDeclined { .. } => "request.declined",
             Self::RequestLapsed { .. } => "request.lapsed",
@@ -384,7 +434,9 @@ impl What {
                 about.grant(grant);
                 about.request = Some(*request);
             }
-            Self::GrantStarted { grant, .. } | Self::GrantRevocationEnforced { grant } => about.grant = Some(*grant),
+            Self::GrantStarted { grant, .. } | Self::GrantRevocationEnforced { grant } => {
+                about.grant = Some(*grant)
+            }
             Self::GrantEnded { grant, user } => {
                 about.grant = Some(*grant);
                 about.user = Some(user.name.clone());
@@ -412,14 +464,19 @@ impl What {
                 about.computer = Some(*computer);
                 about.user = Some(user.name.clone());
             }
-            Self::GrantExpired { grant, computer, user } | Self::GrantRevoked { grant, computer, user, .. } => {
+            Self::GrantExpired { grant, computer, user }
+            | Self::GrantRevoked { grant, computer, user, .. } => {
                 about.grant = Some(*grant);
                 about.computer = Some(*computer);
                 about.user = Some(user.name.clone());
             }
-            Self::ComputerEnrolled { computer, .. } => about.computer = Some(*computer),
+            Self::ComputerEnrolled { computer, .. }
+            | Self::ComputerRefused { computer, .. }
+            | Self::ComputerRevoked { computer, .. } => about.computer = Some(*computer),
             Self::RuleNotEvaluated { policy, .. } => about.policy = Some(policy.policy),
-            Self::PolicySaved { policy, .. } | Self::PolicyDeployed { policy, .. } => about.policy = Some(*policy),
+            Self::PolicySaved { policy, .. } | Self::PolicyDeployed { policy, .. } => {
+                about.policy = Some(*policy)
+            }
             Self::ComputerStarted { .. }
             | Self::SheetDelivered { .. }
             | Self::DocumentRefused { .. }
@@ -460,6 +517,12 @@ impl Subjects {
         self.computer = Some(grant.computer);
         self.user = Some(grant.user.name.clone());
         self.policy = Some(grant.policy.policy);
+        if let GrantedApplication::Bytes { path, .. } = &grant.application {
+            self.application = Some(path.clone());
+        }
+        if let Origin::Request { request } = grant.origin {
+            self.request = Some(request);
+        }
     }
 }
 
@@ -588,4 +651,3 @@ impl fmt::Display for DenyReason {
         })
     }
 }
-

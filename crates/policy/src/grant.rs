@@ -32,7 +32,7 @@ pub struct Grant {
     pub arguments: GrantedArguments,
     /// With which rights it runs.
     pub runs_as: RunsAs,
-    /// Not before this.
+    /// Not before this; for an approved request, when it was asked, by the computer's own clock.
     pub not_before: Timestamp,
     /// Until when.
     pub ends: Ends,
@@ -54,6 +54,7 @@ pub enum Origin {
         request: RequestId,
     },
     /// Policy lets it run without asking; the elevator made it.
+    #[serde(deserialize_with = "crate::nothing_else::read")]
     Policy,
 }
 
@@ -101,6 +102,7 @@ pub enum GrantedArguments {
         argv: Vec<OsText>,
     },
     /// Any.
+    #[serde(deserialize_with = "crate::nothing_else::read")]
     Any,
 }
 
@@ -124,7 +126,13 @@ pub enum Ends {
 
 impl Grant {
     /// Whether it covers this user, application and arguments; says nothing about time.
-    pub fn covers(&self, user: &User, computer: ComputerId, application: &Application, argv: &[OsText]) -> bool {
+    pub fn covers(
+        &self,
+        user: &User,
+        computer: ComputerId,
+        application: &Application,
+        argv: &[OsText],
+    ) -> bool {
         self.user == *user
             && self.computer == computer
             && self.application.covers(application)
@@ -137,7 +145,9 @@ impl Grant {
         let end = match (self.ends, fixed) {
             (Ends::At { end }, _) => end,
             (Ends::AfterFirstLaunch { .. }, Some(end)) => end,
-            (Ends::AfterFirstLaunch { duration, latest_start }, None) if now < latest_start => now.after(duration),
+            (Ends::AfterFirstLaunch { duration, latest_start }, None) if now < latest_start => {
+                now.after(duration)
+            }
             (Ends::AfterFirstLaunch { .. }, None) => return None,
         };
         (self.not_before <= now && now < end).then_some(end)
@@ -295,11 +305,12 @@ impl GrantRecord {
         Ok(Self { state: next, version: self.version.next(), since: now, ..self })
     }
 
-    /// When its time runs out without any launch or renewal.
+    /// When its time has run out for certain. A first launch that came in time may not have been reported yet, so a grant
+    /// that waits for one runs out only when such a launch would.
     pub fn runs_out(&self) -> Timestamp {
         match (self.end, self.grant.ends) {
             (Some(end), _) | (None, Ends::At { end }) => end,
-            (None, Ends::AfterFirstLaunch { latest_start, .. }) => latest_start,
+            (None, Ends::AfterFirstLaunch { latest_start, duration }) => latest_start.after(duration),
         }
     }
 }

@@ -28,7 +28,8 @@ pub struct PrivilegedApplicationList {
     pub elevate: Way,
     /// To which applications it applies.
     pub applies_to: AppliesTo,
-    /// The rules; read when it applies to specific applications, and for `deny` always.
+    /// The rules. One that denies always counts. One that allows recognises applications where the list applies to
+    /// specific ones; where it applies to all allowed ones, it only says more about one of those.
     pub rules: Vec<Listed>,
     /// What a grant is worth.
     pub terms: Terms,
@@ -144,6 +145,7 @@ impl Default for Durations {
 pub enum Starts {
     /// When it is approved.
     #[default]
+    #[serde(deserialize_with = "crate::nothing_else::read")]
     AtApproval,
     /// At its first launch, which must come within this span of the approval.
     AtFirstLaunch {
@@ -175,6 +177,7 @@ pub enum AtExpiry {
         grace: Span,
     },
     /// What runs may finish; new launches are refused.
+    #[serde(deserialize_with = "crate::nothing_else::read")]
     Finish,
 }
 
@@ -254,8 +257,12 @@ pub enum JustificationRefused {
 impl fmt::Display for JustificationRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooShort { minimum } => write!(f, "the policy wants a justification of at least {minimum} characters"),
-            Self::TooLong { maximum } => write!(f, "the policy takes a justification of at most {maximum} characters"),
+            Self::TooShort { minimum } => {
+                write!(f, "the policy wants a justification of at least {minimum} characters")
+            }
+            Self::TooLong { maximum } => {
+                write!(f, "the policy takes a justification of at most {maximum} characters")
+            }
         }
     }
 }

@@ -199,7 +199,9 @@ impl fmt::Display for DecisionRefused {
         match self {
             Self::Illegal(step) => write!(f, "this request was already decided: {step}"),
             Self::Changed => f.write_str("this request changed since you opened it; look at it again"),
-            Self::TooLate => f.write_str("this request has lapsed: nobody decided in time; its user may ask again"),
+            Self::TooLate => {
+                f.write_str("this request has lapsed: nobody decided in time; its user may ask again")
+            }
             Self::OwnRequest => f.write_str(
                 "nobody decides for a user tied to their own account; ask another approver to look at it",
             ),
@@ -248,7 +250,8 @@ impl RequestRecord {
         if approval.covers == Covers::AnyArguments && offer.terms.arguments == Covers::ExactArguments {
             return Err(DecisionRefused::WiderThanPolicy);
         }
-        let decided = self.decide(by, seen, offer.terms.self_approval, RequestState::Approved, &approval.comment, now)?;
+        let decided =
+            self.decide(by, seen, offer.terms.self_approval, RequestState::Approved, &approval.comment, now)?;
         let duration = approval.duration.min(offer.terms.durations.maximum);
         let grant = Grant {
             id,
@@ -266,7 +269,8 @@ impl RequestRecord {
                 Covers::AnyArguments => GrantedArguments::Any,
             },
             runs_as: offer.terms.runs_as,
-            not_before: now,
+            // Not `now`: a computer whose clock is a moment behind would refuse what was just approved, and ask again.
+            not_before: asked.made.min(now),
             ends: match offer.terms.starts {
                 Starts::AtApproval => Ends::At { end: now.after(duration) },
                 Starts::AtFirstLaunch { within } => {
@@ -313,8 +317,7 @@ impl RequestRecord {
         if !self_approval && by.is_tied_to(&self.asked.user, self.asked.computer) {
             return Err(DecisionRefused::OwnRequest);
         }
-        let decision =
-            Decision { by: by.account, name: by.name.clone(), comment: comment.clone(), at: now };
+        let decision = Decision { by: by.account, name: by.name.clone(), comment: comment.clone(), at: now };
         let decided = self.step(next, now).map_err(DecisionRefused::Illegal)?;
         Ok(Self { decision: Some(decision), ..decided })
     }

@@ -135,6 +135,7 @@ pub enum Specificity {
 pub enum ArgumentPattern {
     /// Any.
     #[default]
+    #[serde(deserialize_with = "crate::nothing_else::read")]
     Any,
     /// These, no more and no fewer.
     Exact {
@@ -207,6 +208,8 @@ pub enum Missing {
     OtherBytes,
     /// Other arguments.
     Arguments,
+    /// The list is for allowed applications, and no allowlist has this one.
+    NotAllowed,
 }
 
 /// What would be needed to evaluate a rule.
@@ -219,6 +222,8 @@ pub enum Needs {
     Components,
     /// A newer version: it does not know this rule.
     NewerVersion,
+    /// An absolute path: its folder is written as something else.
+    AbsolutePath,
 }
 
 impl Needs {
@@ -228,6 +233,7 @@ impl Needs {
             Self::PackageFacts => "this version does not read package databases yet",
             Self::Components => "this version does not recognise components yet",
             Self::NewerVersion => "this version does not know this kind of rule",
+            Self::AbsolutePath => "its folder is not an absolute path",
         }
     }
 }
@@ -277,6 +283,10 @@ impl Recognises {
 
 fn in_folder(folder: &OsText, with_subfolders: bool, application: &Application) -> Finding {
     let folder = folder.as_bytes();
+    if !folder.starts_with(b"/") {
+        // Were an empty path taken for the root folder, a slip of the pen would match everything.
+        return Finding::CannotEvaluate { needs: Needs::AbsolutePath };
+    }
     let folder = folder.strip_suffix(b"/").unwrap_or(folder);
     let below = application.path.as_bytes().strip_prefix(folder).and_then(|rest| rest.strip_prefix(b"/"));
     let Some(below) = below.filter(|below| !below.is_empty()) else {
@@ -287,6 +297,8 @@ fn in_folder(folder: &OsText, with_subfolders: bool, application: &Application) 
     }
     match &application.lane {
         Lane::Trusted => Finding::Matches,
-        lane @ Lane::Untrusted { .. } => Finding::Nearly { missing: Missing::TrustedPath { lane: lane.clone() } },
+        lane @ Lane::Untrusted { .. } => {
+            Finding::Nearly { missing: Missing::TrustedPath { lane: lane.clone() } }
+        }
     }
 }

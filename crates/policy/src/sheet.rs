@@ -84,6 +84,7 @@ pub enum AnswerOutcome {
         comment: Text,
     },
     /// Its user took it back.
+    #[serde(deserialize_with = "crate::nothing_else::read")]
     Cancelled,
     /// Nobody decided, or nobody may any more.
     Lapsed {
@@ -109,6 +110,7 @@ pub struct Lock {
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum LockedOut {
     /// Everything on this computer.
+    #[serde(deserialize_with = "crate::nothing_else::read")]
     Computer,
     /// One user.
     User {

@@ -163,10 +163,10 @@ impl fmt::Display for Visible<'_> {
 fn hidden(character: char) -> bool {
     character.is_control()
         || matches!(character,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{180b}'..='\u{180f}'
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
             | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
             | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}')
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// [`Visible`], and harmless to a spreadsheet: what a spreadsheet would take for a formula gets a leading apostrophe.
@@ -175,8 +175,9 @@ pub struct Cell<'a>(&'a [u8]);
 
 impl fmt::Display for Cell<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let first = self.0.iter().find(|byte| **byte != b' ');
-        if matches!(first, Some(b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r' | b'\n' | b'|' | b'%')) {
+        // Only what is not escaped can start a formula; spreadsheets skip blanks, and some know full-width signs.
+        let start = self.0.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        if start.trim_start().starts_with(['=', '+', '-', '@', '|', '%', '＝', '＋', '－', '＠']) {
             f.write_str("'")?;
         }
         Visible(self.0).fmt(f)
@@ -192,7 +193,9 @@ mod tests {
         let text = Text::new("a\u{1b}[31m\u{202e}b\\x1b\n");
         assert_eq!(text.visible().to_string(), r"a\x1b[31m\xe2\x80\xaeb\\x1b\x0a");
         assert_eq!(Text::new("=1+1").cell().to_string(), "'=1+1");
-        assert_eq!(Text::new(" =1").cell().to_string(), "' =1");
+        for formula in [" =1", "\u{a0}=1", "＝1", "\t@x"] {
+            assert!(Text::new(formula).cell().to_string().starts_with('\''), "{formula}");
+        }
     }
 
     #[test]

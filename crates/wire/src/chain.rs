@@ -37,12 +37,16 @@ pub fn head(after: ChainHead, record: &[u8]) -> ChainHead {
 
 /// Reads the record that should follow `head`, and gives the new head.
 pub fn follow(at: ChainHead, bytes: &[u8]) -> Result<(ChainHead, Event), Broken> {
-    let record: Record = serde_json::from_slice(bytes).map_err(|error| Broken::Unreadable(error.to_string()))?;
+    let record: Record =
+        serde_json::from_slice(bytes).map_err(|error| Broken::Unreadable(error.to_string()))?;
     if record.after.number != at.number {
-        return Err(Broken::Number { expected: at.number + 1, found: record.after.number.saturating_add(1) });
+        return Err(Broken::Number {
+            expected: at.number.saturating_add(1),
+            found: record.after.number.saturating_add(1),
+        });
     }
     if record.after.digest != at.digest {
-        return Err(Broken::Digest { number: at.number + 1 });
+        return Err(Broken::Digest { number: at.number.saturating_add(1) });
     }
     Ok((head(at, bytes), record.event))
 }
@@ -87,7 +91,7 @@ mod tests {
     use super::*;
 
     fn event(at: i64) -> Event {
-        Event { at: Timestamp::from_millis(at), what: What::AccountSignInFailed { name: Text::new("x") } }
+        Event::new(Timestamp::from_millis(at), What::AccountSignInFailed { name: Text::new("x") })
     }
 
     #[test]

@@ -65,7 +65,9 @@ impl Frame {
     pub fn parse<M: DeserializeOwned>(&self) -> Result<M, Malformed> {
         match self.kind {
             Kind::Data => Err(Malformed::Unexpected),
-            Kind::Message => serde_json::from_slice(&self.payload).map_err(|error| Malformed::Json(error.to_string())),
+            Kind::Message => {
+                serde_json::from_slice(&self.payload).map_err(|error| Malformed::Json(error.to_string()))
+            }
         }
     }
 }
@@ -74,28 +76,34 @@ impl Frame {
 #[derive(Debug)]
 pub struct Decoder {
     buffer: Vec<u8>,
+    /// How much of the buffer was given out. It is cut off once a read, not once a frame: a flood of tiny frames must not
+    /// cost a move of all that follows for each.
+    taken: usize,
     limit: usize,
 }
 
 impl Decoder {
     /// Refuses messages longer than `limit` bytes, and terminal data longer than [`DATA_LIMIT`].
     pub fn new(limit: usize) -> Self {
-        Self { buffer: Vec::new(), limit }
+        Self { buffer: Vec::new(), taken: 0, limit }
     }
 
     /// Takes what was read.
     pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.drain(..self.taken);
+        self.taken = 0;
         self.buffer.extend_from_slice(bytes);
     }
 
     /// Whether part of a frame has arrived and the rest has not.
     pub fn is_midway(&self) -> bool {
-        !self.buffer.is_empty()
+        self.buffer.len() > self.taken
     }
 
     /// The next whole frame; `None` until the rest of it arrives. The length is checked before the payload is waited for.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, Malformed> {
-        let Some((header, rest)) = self.buffer.split_first_chunk::<HEADER>() else {
+        let untaken = self.buffer.get(self.taken..).unwrap_or_default();
+        let Some((header, rest)) = untaken.split_first_chunk::<HEADER>() else {
             return Ok(None);
         };
         let [kind, length @ ..] = header;
@@ -112,7 +120,7 @@ impl Decoder {
             return Ok(None);
         };
         let frame = Frame { kind, payload: payload.to_vec() };
-        self.buffer.drain(..HEADER + length);
+        self.taken += HEADER + length;
         Ok(Some(frame))
     }
 }
@@ -138,8 +146,12 @@ pub enum Malformed {
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kind(kind) => write!(f, "expected a frame of kind 0 or 1, got {kind}; are both sides of one version?"),
-            Self::TooLong { length, limit } => write!(f, "expected a frame of at most {limit} bytes, got {length}"),
+            Self::Kind(kind) => {
+                write!(f, "expected a frame of kind 0 or 1, got {kind}; are both sides of one version?")
+            }
+            Self::TooLong { length, limit } => {
+                write!(f, "expected a frame of at most {limit} bytes, got {length}")
+            }
             Self::Unexpected => f.write_str("expected a message, got terminal data"),
             Self::Json(error) => write!(f, "expected a message this version knows: {error}"),
         }

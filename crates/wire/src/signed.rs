@@ -122,7 +122,8 @@ impl<'de> Deserialize<'de> for KeyId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let number = u64::from_str_radix(&text, 16).ok().filter(|_| text.len() == 16);
-        let number = number.ok_or_else(|| serde::de::Error::custom("expected the name of a key: 16 hexadecimal digits"))?;
+        let number = number
+            .ok_or_else(|| serde::de::Error::custom("expected the name of a key: 16 hexadecimal digits"))?;
         Ok(Self(number.to_be_bytes()))
     }
 }
@@ -205,10 +206,17 @@ impl fmt::Display for NotSigned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OtherKey { expected, found } => {
-                write!(f, "expected a document signed by key {expected}, found key {found}; was this computer enrolled with another server?")
+                write!(
+                    f,
+                    "expected a document signed by key {expected}, found key {found}; was this computer enrolled with another server?"
+                )
             }
-            Self::Signature => f.write_str("the signature does not fit the document; it was changed, or is not what it is said to be"),
-            Self::Document(error) => write!(f, "the document is signed, but this version cannot read it: {error}"),
+            Self::Signature => f.write_str(
+                "the signature does not fit the document; it was changed, or is not what it is said to be",
+            ),
+            Self::Document(error) => {
+                write!(f, "the document is signed, but this version cannot read it: {error}")
+            }
         }
     }
 }
