@@ -1,1 +1,16 @@
-//! Placeholder while the crate is being laid out.
+//! The whole system as real processes: real root, real users, real terminals, real TLS, a real browser. Nothing is
+//! simulated, and nothing is left behind.
+
+pub mod api;
+pub mod binaries;
+pub mod browser;
+pub mod clock;
+pub mod console;
+pub mod form;
+pub mod leftovers;
+pub mod person;
+pub mod policy;
+pub mod probe;
+pub mod program;
+pub mod site;
+pub mod terminal;
