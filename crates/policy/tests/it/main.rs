@@ -1,0 +1,10 @@
+//! What the core promises, from outside: data cases through one `check`, properties over many cases, whole tables, and
+//! the shape of every document.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+
+mod decisions;
+mod documents;
+mod lives;
+mod properties;
+mod samples;
