@@ -1,3 +1,124 @@
-//! Placeholder while the crate is being laid out.
+//! `elevon`: what the user types and sees.
 
-fn main() {}
+mod arguments;
+mod clock;
+mod explain;
+mod prompt;
+mod relay;
+mod report;
+mod run;
+mod signals;
+mod status;
+mod terminal;
+mod waiting;
+
+use std::ffi::OsString;
+use std::io;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use elevon::{Caller, Conversation, Received};
+use elevon_wire::conversation::{FromClient, Status, ToClient};
+use serde::Serialize;
+
+use crate::arguments::{Act, Arguments};
+use crate::report::{ELEVON_FAILED, Failure, Style, print, say};
+
+fn main() -> ExitCode {
+    // A panic has already said what it had to; the terminal was restored on the way here.
+    let done = catch_unwind(act).unwrap_or(Ok(ELEVON_FAILED));
+    let status = done.unwrap_or_else(|failure| {
+        say(&format!("elevon: {}", failure.told));
+        failure.status
+    });
+    ExitCode::from(status)
+}
+
+fn act() -> Result<u8, Failure> {
+    let socket = std::env::var_os("ELEVON_SOCKET").map_or_else(|| elevon::SOCKET.into(), PathBuf::from);
+    let Arguments { socket, act } = Arguments::parse(std::env::args_os().skip(1), socket)
+        .map_err(|usage| Failure::of_elevon(usage.to_string()))?;
+    match act {
+        Act::Run(asked) => return run::run(&socket, asked, Style::on(&io::stderr())),
+        Act::Explain { command, arguments, json } => explain(&socket, &command, &arguments, json)?,
+        Act::Status { json } => {
+            let status = status(&socket)?;
+            let answer =
+                if json { machine(&status) } else { status::tables(&status, Style::on(&io::stdout())) };
+            print(&answer)?;
+        }
+        Act::Cancel { request } => {
+            let requests = status(&socket)?.requests;
+            let request = status::find(&request, requests.iter().map(|request| request.request), "request")?;
+            tell(&socket, &FromClient::Cancel { request })?;
+        }
+        Act::End { grant } => {
+            let grants = status(&socket)?.grants;
+            let grant = status::find(&grant, grants.iter().map(|grant| grant.grant), "grant")?;
+            tell(&socket, &FromClient::End { grant })?;
+        }
+        Act::Help(page) => print(page)?,
+        Act::Version => print(concat!("elevon ", env!("CARGO_PKG_VERSION"), "\n"))?,
+    }
+    Ok(0)
+}
+
+fn explain(socket: &Path, command: &OsString, arguments: &[OsString], json: bool) -> Result<(), Failure> {
+    let caller = Caller::of_this_process()
+        .map_err(|error| Failure::of_elevon(format!("cannot open the working directory: {error}")))?;
+    let mut conversation = Conversation::connect(socket)?;
+    let arguments = arguments.iter().map(run::os_text).collect();
+    let question = FromClient::Explain { command: run::os_text(command), arguments };
+    conversation.send_with(&question, &[caller.directory()])?;
+    match answer(&mut conversation)? {
+        ToClient::Explained(explained) if json => print(&machine(&*explained)),
+        ToClient::Explained(explained) => {
+            print(&explain::answer(&explained, Style::on(&io::stdout()), clock::now()))
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn status(socket: &Path) -> Result<Status, Failure> {
+    let mut conversation = Conversation::connect(socket)?;
+    conversation.send(&FromClient::Status)?;
+    match answer(&mut conversation)? {
+        ToClient::Status(status) => Ok(*status),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Asks for something to be done, and prints what was.
+fn tell(socket: &Path, message: &FromClient) -> Result<(), Failure> {
+    let mut conversation = Conversation::connect(socket)?;
+    conversation.send(message)?;
+    match answer(&mut conversation)? {
+        ToClient::Done { told } => print(&format!("{told}\n")),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn answer(conversation: &mut Conversation) -> Result<ToClient, Failure> {
+    match conversation.receive()? {
+        Received::Message(ToClient::Refused(refused)) => Err(Failure::refused(&refused)),
+        Received::Message(message) => Ok(message),
+        Received::Data(_) => {
+            Err(Failure::of_elevon("expected an answer from the elevator, got terminal data"))
+        }
+    }
+}
+
+fn unexpected(message: &ToClient) -> Failure {
+    let word = serde_json::to_value(message).unwrap_or_default();
+    let word = word.get("message").and_then(|word| word.as_str()).unwrap_or("something else");
+    Failure::of_elevon(format!(
+        "expected another answer than “{word}”; elevon and elevon-elevator should be of one version"
+    ))
+}
+
+/// The same facts for machines.
+fn machine(facts: &impl Serialize) -> String {
+    // Our documents have string keys and finite numbers, so they always serialise.
+    format!("{}\n", serde_json::to_string_pretty(facts).unwrap_or_default())
+}

@@ -1,0 +1,353 @@
+//! What was typed.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+
+use elevon_policy::text::Text;
+use elevon_policy::time::Span;
+use elevon_wire::conversation::Wait;
+use lexopt::prelude::{Long, Short, Value, ValueExt};
+
+/// The command line, understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Arguments {
+    /// Where the elevator listens.
+    pub(crate) socket: PathBuf,
+    /// What to do.
+    pub(crate) act: Act,
+}
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    Run(Run),
+    Explain { command: OsString, arguments: Vec<OsString>, json: bool },
+    Status { json: bool },
+    Cancel { request: String },
+    End { grant: String },
+    Help(&'static str),
+    Version,
+}
+
+/// `elevon run`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) command: OsString,
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) duration: Option<Span>,
+    pub(crate) justification: Option<Text>,
+    pub(crate) wait: Wait,
+}
+
+/// The command line cannot be understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Usage(String);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; `elevon --help` shows how it is used", self.0)
+    }
+}
+
+impl From<lexopt::Error> for Usage {
+    fn from(error: lexopt::Error) -> Self {
+        Self(match error {
+            lexopt::Error::MissingValue { option: Some(option) } => format!("{option} needs a value"),
+            lexopt::Error::UnexpectedOption(option) => {
+                format!("there is no option {}", Text::new(option).visible())
+            }
+            lexopt::Error::UnexpectedArgument(argument) => {
+                format!("did not expect “{}”", Text::new(argument.to_string_lossy()).visible())
+            }
+            lexopt::Error::ParsingFailed { value, error } => {
+                format!("“{}” does not do: {error}", Text::new(value).visible())
+            }
+            lexopt::Error::NonUnicodeValue(value) => {
+                format!("“{}” is not text", Text::new(value.to_string_lossy()).visible())
+            }
+            other => other.to_string(),
+        })
+    }
+}
+
+impl Arguments {
+    /// Understands a command line; `arguments` is without the program's own name, `socket` is what holds unless
+    /// `--socket` says otherwise.
+    pub(crate) fn parse(
+        arguments: impl Iterator<Item = OsString>,
+        mut socket: PathBuf,
+    ) -> Result<Self, Usage> {
+        let mut parser = lexopt::Parser::from_args(arguments);
+        let act = loop {
+            match parser.next()? {
+                Some(Long("socket")) => socket = parser.value()?.into(),
+                Some(Long("help") | Short('h')) => break Act::Help(HELP),
+                Some(Long("version") | Short('V')) => break Act::Version,
+                Some(Value(word)) => break act(&word, &mut parser, &mut socket)?,
+                Some(other) => return Err(other.unexpected().into()),
+                None => return Err(Usage("expected a command: run, explain, status, cancel or end".into())),
+            }
+        };
+        Ok(Self { socket, act })
+    }
+}
+
+fn act(word: &OsString, parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> {
+    match word.to_str() {
+        Some("run") => run(parser, socket),
+        Some("explain") => explain(parser, socket),
+        Some("status") => status(parser, socket),
+        Some("cancel") => one_id(parser, socket, "REQUEST", CANCEL, |request| Act::Cancel { request }),
+        Some("end") => one_id(parser, socket, "GRANT", END, |grant| Act::End { grant }),
+        Some("help") => Ok(Act::Help(HELP)),
+        _ => {
+            let word = Text::new(word.to_string_lossy());
+            Err(Usage(format!(
+                "there is no command “{}”; to run a program elevated, type `elevon run -- PROGRAM`",
+                word.visible()
+            )))
+        }
+    }
+}
+
+fn run(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> {
+    let (mut duration, mut justification, mut wait) = (None, None, None);
+    loop {
+        let next = match parser.next()? {
+            Some(Long("help") | Short('h')) => return Ok(Act::Help(RUN)),
+            Some(Long("socket")) => {
+                *socket = parser.value()?.into();
+                continue;
+            }
+            Some(Long("for")) => {
+                duration = Some(parser.value()?.parse::<Span>()?);
+                continue;
+            }
+            Some(Long("justification")) => {
+                justification = Some(Text::new(parser.value()?.string()?));
+                continue;
+            }
+            Some(Long("as")) => {
+                runs_as(&parser.value()?)?;
+                continue;
+            }
+            Some(Long("wait")) => Some(Wait::AtMost { span: parser.value()?.parse()? }),
+            Some(Long("no-wait")) => Some(Wait::No),
+            Some(Value(command)) => {
+                let arguments = parser.raw_args()?.collect();
+                let wait = wait.unwrap_or(Wait::UntilDecided);
+                return Ok(Act::Run(Run { command, arguments, duration, justification, wait }));
+            }
+            Some(other) => return Err(other.unexpected().into()),
+            None => return Err(Usage("expected a program to run, as in `elevon run -- PROGRAM`".into())),
+        };
+        if wait.is_some() {
+            return Err(Usage("expected at most one of --wait and --no-wait".into()));
+        }
+        wait = next;
+    }
+}
+
+fn runs_as(word: &OsString) -> Result<(), Usage> {
+    match word.to_str() {
+        Some("root") => Ok(()),
+        Some("self") => Err(Usage("this version runs applications as root only; leave out --as".into())),
+        _ => Err(Usage("--as takes root or self".into())),
+    }
+}
+
+fn explain(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> {
+    let mut json = false;
+    loop {
+        match parser.next()? {
+            Some(Long("help") | Short('h')) => return Ok(Act::Help(EXPLAIN)),
+            Some(Long("socket")) => *socket = parser.value()?.into(),
+            Some(Long("json")) => json = true,
+            Some(Value(command)) => {
+                let arguments = parser.raw_args()?.collect();
+                return Ok(Act::Explain { command, arguments, json });
+            }
+            Some(other) => return Err(other.unexpected().into()),
+            None => return Err(Usage("expected a program, as in `elevon explain -- PROGRAM`".into())),
+        }
+    }
+}
+
+fn status(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> {
+    let mut json = false;
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("help") | Short('h') => return Ok(Act::Help(STATUS)),
+            Long("socket") => *socket = parser.value()?.into(),
+            Long("json") => json = true,
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(Act::Status { json })
+}
+
+fn one_id(
+    parser: &mut lexopt::Parser,
+    socket: &mut PathBuf,
+    what: &str,
+    help: &'static str,
+    act: impl FnOnce(String) -> Act,
+) -> Result<Act, Usage> {
+    let mut id = None;
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("help") | Short('h') => return Ok(Act::Help(help)),
+            Long("socket") => *socket = parser.value()?.into(),
+            Value(value) if id.is_none() => id = Some(value.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    id.map(act).ok_or_else(|| Usage(format!("expected a {what}, as `elevon status` shows it")))
+}
+
+const HELP: &str = "\
+elevon runs one application with administrator rights, for a while, when policy or a person agrees.
+
+Usage: elevon [--socket PATH] COMMAND
+
+Commands:
+  run [OPTIONS] [--] PROGRAM [ARGUMENT]...   run a program elevated; asks where someone has to agree
+  explain [--] PROGRAM [ARGUMENT]...         say what `run` would do, and why
+  status                                     my requests, grants and running applications
+  cancel REQUEST                             take a request back
+  end GRANT                                  give a grant back; what runs under it ends
+
+Options:
+  --socket PATH   where elevon-elevator listens [ELEVON_SOCKET] [/run/elevon/elevator.sock]
+  -h, --help      this page; `elevon COMMAND --help` says more about a command
+  -V, --version   the version
+";
+
+const RUN: &str = "\
+Run a program elevated. Where policy wants it, you are asked for how long and why, and someone decides.
+
+Usage: elevon run [OPTIONS] [--] PROGRAM [ARGUMENT]...
+
+Options:
+  --for DURATION         for how long, such as 30m or 1h30m; without it you are asked
+  --justification TEXT   why; without it you are asked
+  --wait DURATION        wait at most this long for a decision (default: until the request lapses)
+  --no-wait              make the request and leave
+  --as root              with which rights it runs
+  --socket PATH          where elevon-elevator listens [ELEVON_SOCKET]
+
+Ctrl-C while waiting leaves the request pending; `elevon status` and `elevon cancel` know it. Running the same
+command again joins it.
+
+Exit status: the program's own; 128+N when it died of signal N; 124 nobody decided in the time waited for;
+125 Elevon itself failed; 126 refused, declined or not executable; 127 not found.
+";
+
+const EXPLAIN: &str = "\
+Say what `elevon run` would do with a program, and why. Nothing runs and nothing is asked for.
+
+Usage: elevon explain [--json] [--] PROGRAM [ARGUMENT]...
+
+Options:
+  --json          the same facts for machines
+  --socket PATH   where elevon-elevator listens [ELEVON_SOCKET]
+";
+
+const STATUS: &str = "\
+Show my requests, grants and running applications on this computer.
+
+Usage: elevon status [--json]
+
+Options:
+  --json          the same facts for machines
+  --socket PATH   where elevon-elevator listens [ELEVON_SOCKET]
+";
+
+const CANCEL: &str = "\
+Take a request back before someone decides.
+
+Usage: elevon cancel REQUEST
+
+REQUEST is an id as `elevon status` shows it, or as much of its beginning as no other one has.
+";
+
+const END: &str = "\
+Give a grant back. What runs under it ends.
+
+Usage: elevon end GRANT
+
+GRANT is an id as `elevon status` shows it, or as much of its beginning as no other one has.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &[&str]) -> Result<Act, Usage> {
+        Arguments::parse(line.iter().map(OsString::from), "/s".into()).map(|arguments| arguments.act)
+    }
+
+    fn run_of(line: &[&str]) -> Run {
+        match parse(line) {
+            Ok(Act::Run(run)) => run,
+            other => panic!("expected a run, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_follows_the_program_is_the_programs() {
+        for line in [&["run", "ls", "--wait", "--", "-h"][..], &["run", "--", "ls", "--wait", "--", "-h"]] {
+            let run = run_of(line);
+            assert_eq!(run.command, "ls");
+            assert_eq!(run.arguments, ["--wait", "--", "-h"]);
+            assert_eq!(run.wait, Wait::UntilDecided);
+        }
+        assert_eq!(run_of(&["run", "--", "--odd"]).command, "--odd");
+    }
+
+    #[test]
+    fn options_of_a_run() {
+        let run = run_of(&[
+            "run",
+            "--for",
+            "1h30m",
+            "--justification=because",
+            "--wait",
+            "5s",
+            "--as",
+            "root",
+            "id",
+        ]);
+        assert_eq!(run.duration, Some(Span::from_mins(90)));
+        assert_eq!(run.justification, Some(Text::new("because")));
+        assert_eq!(run.wait, Wait::AtMost { span: Span::from_secs(5) });
+    }
+
+    #[test]
+    fn the_socket_may_stand_before_or_after_the_command() {
+        for line in [["--socket", "/x", "status"], ["status", "--socket", "/x"]] {
+            let arguments =
+                Arguments::parse(line.iter().map(OsString::from), "/s".into()).expect("understood");
+            assert_eq!(arguments, Arguments { socket: "/x".into(), act: Act::Status { json: false } });
+        }
+    }
+
+    #[test]
+    fn usage_errors_say_what_was_expected() {
+        for (line, told) in [
+            (&[][..], "expected a command: run, explain, status, cancel or end"),
+            (&["ls"], "there is no command “ls”; to run a program elevated, type `elevon run -- PROGRAM`"),
+            (&["run"], "expected a program to run, as in `elevon run -- PROGRAM`"),
+            (&["run", "--for", "30", "ls"], "“30” does not do: expected a duration such as 30m, 8h or 1h30m"),
+            (&["run", "--for"], "--for needs a value"),
+            (&["run", "--wait", "1s", "--no-wait", "ls"], "expected at most one of --wait and --no-wait"),
+            (&["run", "--nope", "ls"], "there is no option --nope"),
+            (&["run", "--as", "self", "ls"], "this version runs applications as root only; leave out --as"),
+            (&["cancel"], "expected a REQUEST, as `elevon status` shows it"),
+            (&["end", "a", "b"], "did not expect “b”"),
+        ] {
+            assert_eq!(parse(line), Err(Usage(told.into())), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The one place where this program asks what time it is.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use elevon_policy::time::Timestamp;
+
+/// Now, by the wall clock; only for showing how long something still takes.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

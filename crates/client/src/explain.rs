@@ -1,0 +1,277 @@
+//! `elevon explain`: the verdict first, then why, then what to do.
+
+use elevon_policy::application::Lane;
+use elevon_policy::decide::{Offer, Reason, Refusal, Verdict};
+use elevon_policy::lists::Way;
+use elevon_policy::rule::{Finding, Missing, Specificity};
+use elevon_policy::time::Timestamp;
+use elevon_wire::conversation::Explained;
+
+use crate::prompt::facts;
+use crate::report::{Style, rounded, shell_words};
+
+/// The whole answer.
+pub(crate) fn answer(explained: &Explained, style: Style, now: Timestamp) -> String {
+    let Style { bold, plain, .. } = style;
+    let mut text = format!("{bold}{}{plain}\n\n", verdict(explained, now));
+    for (label, value) in facts(&explained.application, &explained.argv) {
+        text.push_str(&format!("  {label:<12}{value}\n"));
+    }
+    text.push_str(&format!("\n{bold}Why{plain}\n"));
+    for reason in &explained.decision.reasons {
+        text.push_str(&format!("  - {reason}\n"));
+    }
+    if explained.decision.reasons.is_empty() {
+        text.push_str("  - none of the lists for you on this computer has a rule about it\n");
+    }
+    text.push_str(&format!("\n{bold}What to do{plain}\n"));
+    for line in to_do(explained) {
+        text.push_str(&format!("  {line}\n"));
+    }
+    text
+}
+
+fn verdict(explained: &Explained, now: Timestamp) -> String {
+    let name = explained.application.name();
+    let name = name.visible();
+    match &explained.decision.verdict {
+        Verdict::Launch { end, .. } => {
+            format!("Yes: {name} runs at once, under a grant that ends in {}.", rounded(end.since(now)))
+        }
+        Verdict::Offered { offer } => offered(&name.to_string(), offer),
+        Verdict::Refused { refusal } => format!("No: {name} is refused; {refusal}."),
+    }
+}
+
+fn offered(name: &str, offer: &Offer) -> String {
+    let (list, how, most) = (offer.name.visible(), how(offer.specificity), offer.terms.durations.maximum);
+    match offer.way {
+        Way::Automatic => format!("Yes: {name} runs at once; “{list}” has it {how}, and it is recorded."),
+        Way::Justification => {
+            format!("Yes, once you say why: “{list}” has {name} {how}, for up to {most}; it is recorded.")
+        }
+        Way::Approval => {
+            format!("It can be asked for: “{list}” has {name} {how}; someone has to agree, for up to {most}.")
+        }
+        Way::Off => format!("No: “{list}” has {name} {how}, with elevation turned off."),
+    }
+}
+
+fn how(specificity: Specificity) -> &'static str {
+    match specificity {
+        Specificity::AllAllowed => "among all allowed applications",
+        Specificity::FolderPath => "by its folder",
+        Specificity::Clsid => "by its component",
+        Specificity::Vendor => "by its vendor",
+        Specificity::Product => "by its product",
+        Specificity::VerifiedExecutable => "as a verified executable",
+        Specificity::FileHash => "by its SHA-256",
+    }
+}
+
+fn to_do(explained: &Explained) -> Vec<String> {
+    let command = format!("elevon run -- {}", shell_words(&explained.argv));
+    match &explained.decision.verdict {
+        Verdict::Launch { .. } | Verdict::Offered { .. } => vec![command],
+        Verdict::Refused { refusal: Refusal::NotListed } => not_listed(explained),
+        Verdict::Refused { refusal: Refusal::Locked { .. } } => {
+            vec!["Nothing helps while the lock is there; ask an administrator to lift it.".into()]
+        }
+        Verdict::Refused { refusal: Refusal::Blocked { name, .. } } => vec![format!(
+            "No other list can allow it; ask an administrator whether the blocklist “{}” should have it.",
+            name.visible()
+        )],
+        Verdict::Refused { refusal: Refusal::Denied { name, .. } } => vec![format!(
+            "No other rule can allow it; ask an administrator whether “{}” should deny it.",
+            name.visible()
+        )],
+        Verdict::Refused { refusal: Refusal::Off { name, .. } } => {
+            vec![format!("Ask an administrator to turn elevation on for it in “{}”.", name.visible())]
+        }
+    }
+}
+
+/// What an administrator would need to do depends on what nearly matched.
+fn not_listed(explained: &Explained) -> Vec<String> {
+    let reasons = explained.decision.reasons.iter();
+    let nearly =
+        reasons.filter_map(|reason| Some((reason, nearly(reason)?))).min_by_key(|(_, missing)| far(missing));
+    let mut lines = vec![match nearly {
+        Some((_, Missing::TrustedPath { lane: Lane::Untrusted { component, because } })) => format!(
+            "A folder rule holds only where nobody but root can change anything, and {} {}. An administrator can install it elsewhere, or list it by its SHA-256:",
+            component.visible(),
+            because.sentence()
+        ),
+        Some((reason, Missing::OtherBytes)) => format!(
+            "“{}” has a file of this name with other bytes, perhaps another version. If this one is right, ask an administrator to list it too, by its SHA-256:",
+            reason.name.visible()
+        ),
+        Some((reason, Missing::Arguments)) => {
+            return vec![format!(
+                "“{}” has it with other arguments; run it with those, or ask an administrator to widen the rule.",
+                reason.name.visible()
+            )];
+        }
+        Some((reason, Missing::SubFolders)) => {
+            return vec![format!(
+                "“{}” has the folder above, without the folders below it; ask an administrator to include them.",
+                reason.name.visible()
+            )];
+        }
+        Some((reason, Missing::NotAllowed)) => format!(
+            "“{}” is for allowed applications. Ask an administrator to allow it on an allowlist that is deployed to you, for instance by its SHA-256:",
+            reason.name.visible()
+        ),
+        Some((_, Missing::TrustedPath { lane: Lane::Trusted })) | None => {
+            "Ask an administrator to add it to a privileged application list that is deployed to you, for instance by its SHA-256:".into()
+        }
+    }];
+    lines.push(format!("  {}", explained.application.sha256));
+    lines
+}
+
+fn nearly(reason: &Reason) -> Option<&Missing> {
+    match &reason.finding {
+        Finding::Nearly { missing } => Some(missing),
+        _ => None,
+    }
+}
+
+/// How far a rule was from matching: what to do follows from the one that came closest.
+fn far(missing: &Missing) -> u8 {
+    match missing {
+        Missing::TrustedPath { .. } => 0,
+        Missing::Arguments => 1,
+        Missing::SubFolders => 2,
+        Missing::OtherBytes => 3,
+        Missing::NotAllowed => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use elevon_policy::application::{Application, Distrust, Sha256, User};
+    use elevon_policy::bundle::{Bundle, Deployed, DeployedTo};
+    use elevon_policy::decide::{Attempt, Holdings, decide};
+    use elevon_policy::id::{ComputerId, PolicyId, RuleId, Version};
+    use elevon_policy::lists::{ApplicationList, AppliesTo, PrivilegedApplicationList, Terms};
+    use elevon_policy::rule::{ArgumentPattern, Listed, Outcome, Recognises, Rule};
+    use elevon_policy::text::{OsText, Text};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn rule(recognises: Recognises) -> Listed {
+        let (arguments, outcome) = (ArgumentPattern::Any, Outcome::Allow);
+        let id = RuleId::new(NOW, [1; 10]);
+        Listed::Rule(Rule {
+            id,
+            recognises,
+            arguments,
+            minimum_version: None,
+            outcome,
+            elevate: None,
+            terms: None,
+        })
+    }
+
+    fn list(recognises: Recognises) -> Deployed<PrivilegedApplicationList> {
+        let policy = PrivilegedApplicationList {
+            id: PolicyId::new(NOW, [2; 10]),
+            version: Version::FIRST,
+            name: Text::new("Tools"),
+            description: Text::default(),
+            enabled: true,
+            elevate: Way::Approval,
+            applies_to: AppliesTo::SpecificApplications,
+            rules: vec![rule(recognises)],
+            terms: Terms::default(),
+        };
+        Deployed { policy, users: DeployedTo::Everyone }
+    }
+
+    fn blocklist(recognises: Recognises) -> Deployed<ApplicationList> {
+        let policy = ApplicationList {
+            id: PolicyId::new(NOW, [3; 10]),
+            version: Version::FIRST,
+            name: Text::new("Never"),
+            description: Text::default(),
+            enabled: true,
+            rules: vec![rule(recognises)],
+        };
+        Deployed { policy, users: DeployedTo::Everyone }
+    }
+
+    fn explained(bundle: &Bundle, path: &str, lane: Lane) -> String {
+        let application = Application {
+            path: path.into(),
+            sha256: Sha256([7; 32]),
+            size: 1,
+            owner: 0,
+            mode: 0o755,
+            lane,
+            interpreter: None,
+            package: None,
+        };
+        let argv = vec![OsText::from("tool"), OsText::from("a b")];
+        let user = User { uid: 1000, name: Text::new("alice") };
+        let attempt = Attempt {
+            user: &user,
+            computer: ComputerId::new(NOW, [4; 10]),
+            application: &application,
+            argv: &argv,
+        };
+        let decision = decide(&Holdings { bundle, locks: &[], grants: &[] }, &attempt, NOW);
+        answer(&Explained { application, argv: argv.clone(), decision }, Style::NONE, NOW)
+    }
+
+    #[test]
+    fn four_answers_are_clearly_different() {
+        let hash = Recognises::FileHash { sha256: Sha256([7; 32]), display_name: Text::default() };
+        let folder = Recognises::FolderPath { path: "/opt/tools".into(), with_subfolders: true };
+        let by_hash = Bundle { privileged_application_lists: vec![list(hash.clone())], ..Bundle::default() };
+        let by_folder = Bundle { privileged_application_lists: vec![list(folder)], ..Bundle::default() };
+        let blocked = Bundle { blocklists: vec![blocklist(hash)], ..by_hash.clone() };
+        let open = Lane::Untrusted { component: "/opt/tools".into(), because: Distrust::Writable };
+
+        let nowhere = explained(&Bundle::default(), "/opt/tools/tool", Lane::Trusted);
+        assert!(
+            nowhere.starts_with(
+                "No: tool is refused; no privileged application list for you on this computer has it.\n"
+            ),
+            "{nowhere}"
+        );
+        assert!(
+            nowhere.contains("  - none of the lists for you on this computer has a rule about it\n"),
+            "{nowhere}"
+        );
+        assert!(
+            nowhere.contains("Ask an administrator to add it to a privileged application list"),
+            "{nowhere}"
+        );
+        assert!(nowhere.ends_with(&format!("    {}\n", "07".repeat(32))), "{nowhere}");
+
+        let listed = explained(&by_hash, "/opt/tools/tool", Lane::Trusted);
+        assert!(
+            listed.starts_with(
+                "It can be asked for: “Tools” has tool by its SHA-256; someone has to agree, for up to 1h.\n"
+            ),
+            "{listed}"
+        );
+        assert!(listed.ends_with("  elevon run -- tool 'a b'\n"), "{listed}");
+
+        let refused = explained(&blocked, "/opt/tools/tool", Lane::Trusted);
+        assert!(refused.starts_with("No: tool is refused; the blocklist “Never” blocks it.\n"), "{refused}");
+        assert!(refused.contains("  - blocklist “Never” has a rule that matches (refused)\n"), "{refused}");
+        assert!(refused.contains("No other list can allow it"), "{refused}");
+
+        let writable = explained(&by_folder, "/opt/tools/tool", open);
+        assert!(writable.starts_with("No: tool is refused; no privileged"), "{writable}");
+        assert!(writable.contains("nearly matches: /opt/tools can be written to by others"), "{writable}");
+        assert!(
+            writable.contains("A folder rule holds only where nobody but root can change anything"),
+            "{writable}"
+        );
+    }
+}

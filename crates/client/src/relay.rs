@@ -1,0 +1,320 @@
+//! From the start of the application to its end: its terminal is relayed, signals are passed on, and stopping and going on
+//! work as for any job of the shell.
+
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+
+use elevon::{Conversation, Error, Received};
+use elevon_policy::event::{EndReason, Exit};
+use elevon_policy::time::Span;
+use elevon_wire::conversation::{FromClient, Refused, ToClient};
+use elevon_wire::frame::Frame;
+use nix::sys::signal::Signal;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use crate::signals::Signals;
+use crate::terminal::Terminal;
+
+/// So much may wait for the terminal or the socket before no more is taken from the other side, in bytes.
+const WAITING_LIMIT: usize = 256 << 10;
+
+/// How it ended.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Over {
+    /// The application is over.
+    Finished { exit: Exit, reason: EndReason },
+    /// It could not be started after all.
+    Refused(Refused),
+    /// The user's terminal went away.
+    HungUp,
+}
+
+/// One application, while it runs.
+pub(crate) struct Relay<'a> {
+    conversation: Conversation,
+    signals: &'a Signals,
+    /// None where the application has the descriptors themselves.
+    terminal: Option<Terminal>,
+    to_socket: VecDeque<u8>,
+    to_terminal: VecDeque<u8>,
+}
+
+/// What can be done without waiting.
+#[derive(Default)]
+struct Ready {
+    socket: bool,
+    socket_takes: bool,
+    signal: bool,
+    typed: bool,
+    terminal_takes: bool,
+    hung_up: bool,
+}
+
+impl<'a> Relay<'a> {
+    /// Goes along with the application until it is over. The terminal is as it was before, however this returns.
+    pub(crate) fn run(
+        conversation: Conversation,
+        signals: &'a Signals,
+        terminal: Option<Terminal>,
+    ) -> Result<Over, Error> {
+        let (to_socket, to_terminal) = Default::default();
+        let mut relay = Self { conversation, signals, terminal, to_socket, to_terminal };
+        let over = relay.begin().and_then(|()| relay.go_along());
+        if !matches!(over, Ok(Over::HungUp)) {
+            relay.show_the_rest().map_err(Error::Lost)?;
+        }
+        over
+    }
+
+    fn begin(&mut self) -> Result<(), Error> {
+        self.conversation.socket().set_nonblocking(true).map_err(Error::Lost)?;
+        if let Some(terminal) = &mut self.terminal {
+            terminal.enter_raw().map_err(Error::Lost)?;
+        }
+        self.tell_size();
+        Ok(())
+    }
+
+    fn go_along(&mut self) -> Result<Over, Error> {
+        loop {
+            while self.to_terminal.len() < WAITING_LIMIT {
+                let Some(received) = self.conversation.next_received()? else {
+                    break;
+                };
+                if let Some(over) = self.take(received).map_err(Error::Lost)? {
+                    return Ok(over);
+                }
+            }
+            let ready = self.wait().map_err(Error::Lost)?;
+            if ready.signal {
+                self.take_signals().map_err(Error::Lost)?;
+            }
+            if ready.hung_up {
+                return Ok(Over::HungUp);
+            }
+            if ready.typed && !self.read_typed().map_err(Error::Lost)? {
+                return Ok(Over::HungUp);
+            }
+            if ready.terminal_takes && !self.show()? {
+                return Ok(Over::HungUp);
+            }
+            if ready.socket_takes {
+                self.send()?;
+            }
+            if ready.socket {
+                self.conversation.read()?;
+            }
+        }
+    }
+
+    /// Waits until something can be done; nothing is asked for that nobody would use, so it never spins.
+    fn wait(&self) -> io::Result<Ready> {
+        let mut on_socket = PollFlags::empty();
+        on_socket.set(PollFlags::IN, self.to_terminal.len() < WAITING_LIMIT);
+        on_socket.set(PollFlags::OUT, !self.to_socket.is_empty());
+        let mut fds =
+            vec![PollFd::new(&self.conversation, on_socket), PollFd::new(self.signals, PollFlags::IN)];
+        let input = self.terminal.as_ref().and_then(Terminal::input);
+        if let Some(input) = &input {
+            let room = self.to_socket.len() < WAITING_LIMIT;
+            fds.push(PollFd::new(input, if room { PollFlags::IN } else { PollFlags::empty() }));
+        }
+        let output = self.terminal.as_ref().map(Terminal::output).filter(|_| !self.to_terminal.is_empty());
+        if let Some(output) = &output {
+            fds.push(PollFd::new(output, PollFlags::OUT));
+        }
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(Ready::default()),
+            Err(errno) => return Err(errno.into()),
+        }
+        let came = |at: usize| fds.get(at).map_or(PollFlags::empty(), PollFd::revents);
+        let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+        let (input_at, output_at) = (2, if input.is_some() { 3 } else { 2 });
+        let on_input = if input.is_some() { came(input_at) } else { PollFlags::empty() };
+        let on_output = if output.is_some() { came(output_at) } else { PollFlags::empty() };
+        Ok(Ready {
+            socket: came(0).intersects(PollFlags::IN | gone),
+            socket_takes: came(0).contains(PollFlags::OUT),
+            signal: came(1).contains(PollFlags::IN),
+            typed: on_input.contains(PollFlags::IN),
+            terminal_takes: on_output.contains(PollFlags::OUT),
+            hung_up: (on_input | on_output).intersects(gone) && !on_input.contains(PollFlags::IN),
+        })
+    }
+
+    fn take(&mut self, received: Received) -> io::Result<Option<Over>> {
+        match received {
+            Received::Data(bytes) => self.to_terminal.extend(bytes),
+            Received::Message(ToClient::Warning { left, reason }) => self.warn(left, reason),
+            Received::Message(ToClient::Stopped { signal }) => self.stop(signal)?,
+            Received::Message(ToClient::Finished { exit, reason }) => {
+                return Ok(Some(Over::Finished { exit, reason }));
+            }
+            Received::Message(ToClient::Refused(refused)) => return Ok(Some(Over::Refused(refused))),
+            // Answers to questions that were not asked on this connection.
+            Received::Message(_) => {}
+        }
+        Ok(None)
+    }
+
+    fn take_signals(&mut self) -> io::Result<()> {
+        while let Some(signal) = self.signals.next()? {
+            match signal {
+                Signal::SIGWINCH => self.tell_size(),
+                Signal::SIGCONT => self.go_on()?,
+                other => self.tell(&FromClient::Signal { number: other as i32 }),
+            }
+        }
+        Ok(())
+    }
+
+    /// The application was stopped; so is this job, unless it only wanted the terminal and this job has it.
+    fn stop(&mut self, number: i32) -> io::Result<()> {
+        let signal = Signal::try_from(number).unwrap_or(Signal::SIGSTOP);
+        let wants_terminal = matches!(signal, Signal::SIGTTIN | Signal::SIGTTOU);
+        if wants_terminal && self.terminal.as_ref().is_some_and(Terminal::is_in_front) {
+            return self.go_on();
+        }
+        self.show().map_err(io::Error::other)?;
+        if let Some(terminal) = &mut self.terminal {
+            terminal.restore();
+        }
+        self.signals.stop(signal)?;
+        // The SIGCONT that let us go on waits in the descriptor: taken twice, it would undo a second stop.
+        while let Some(signal) = self.signals.next()? {
+            if !matches!(signal, Signal::SIGCONT | Signal::SIGWINCH) {
+                self.tell(&FromClient::Signal { number: signal as i32 });
+            }
+        }
+        self.go_on()
+    }
+
+    fn go_on(&mut self) -> io::Result<()> {
+        if let Some(terminal) = &mut self.terminal {
+            terminal.enter_raw()?;
+        }
+        self.tell_size();
+        self.tell(&FromClient::Continue);
+        Ok(())
+    }
+
+    fn tell_size(&mut self) {
+        if let Some(size) = self.terminal.as_ref().and_then(Terminal::size) {
+            self.tell(&FromClient::Resize(size));
+        }
+    }
+
+    fn tell(&mut self, message: &FromClient) {
+        self.to_socket.extend(Frame::message(message).encode());
+    }
+
+    /// One line of our own between the application's.
+    fn warn(&mut self, left: Span, reason: EndReason) {
+        let line = format!("elevon: this application ends in {left}: {}", coming(reason));
+        let raw = self.terminal.as_ref().is_some_and(Terminal::is_raw);
+        if raw && io::stderr().is_terminal() {
+            self.to_terminal.extend(format!("\r\n{line}\r\n").bytes());
+        } else {
+            crate::report::say(&line);
+        }
+    }
+
+    /// Takes what the user typed; `false` when the terminal is gone.
+    fn read_typed(&mut self) -> io::Result<bool> {
+        let Some(input) = self.terminal.as_ref().and_then(Terminal::input) else {
+            return Ok(true);
+        };
+        let mut piece = [0; 4096];
+        match rustix::io::read(input, &mut piece) {
+            Ok(0) | Err(Errno::IO) => Ok(false),
+            Ok(length) => {
+                self.to_socket.extend(Frame::data(piece.get(..length).unwrap_or_default()).encode());
+                Ok(true)
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(true),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Writes as much to the terminal as it takes; `false` when it is gone.
+    fn show(&mut self) -> Result<bool, Error> {
+        let Some(terminal) = &self.terminal else {
+            self.to_terminal.clear();
+            return Ok(true);
+        };
+        while !self.to_terminal.is_empty() {
+            match rustix::io::write(terminal.output(), self.to_terminal.as_slices().0) {
+                Ok(length) => drop(self.to_terminal.drain(..length)),
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(true),
+                Err(Errno::IO) => return Ok(false),
+                Err(errno) => return Err(Error::Lost(errno.into())),
+            }
+        }
+        Ok(true)
+    }
+
+    fn send(&mut self) -> Result<(), Error> {
+        while !self.to_socket.is_empty() {
+            match self.conversation.socket().write(self.to_socket.as_slices().0) {
+                Ok(length) => drop(self.to_socket.drain(..length)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // What it still had to say (how the application ended) is worth more than what we had to tell it.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.to_socket.clear(),
+                Err(error) => return Err(Error::Lost(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the terminal to take the application's last words; ^C and its like cut that short.
+    fn show_the_rest(&mut self) -> io::Result<()> {
+        while self.show().map_err(io::Error::other)? && !self.to_terminal.is_empty() {
+            let Some(terminal) = &self.terminal else {
+                return Ok(());
+            };
+            let output = terminal.output();
+            let typed = terminal.input();
+            let mut fds =
+                vec![PollFd::new(&output, PollFlags::OUT), PollFd::new(self.signals, PollFlags::IN)];
+            if let Some(typed) = &typed {
+                fds.push(PollFd::new(typed, PollFlags::IN));
+            }
+            match poll(&mut fds, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let came = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+            if came(2) && !came(0) {
+                let mut piece = [0; 64];
+                let length =
+                    rustix::io::read(typed.as_ref().map_or(output, AsFd::as_fd), &mut piece).unwrap_or(0);
+                if length == 0
+                    || piece.get(..length).unwrap_or_default().iter().any(|byte| matches!(byte, 3 | 28))
+                {
+                    return Ok(());
+                }
+            }
+            if came(1) {
+                match self.signals.next()? {
+                    Some(Signal::SIGHUP | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTERM) => {
+                        return Ok(());
+                    }
+                    _ => continue,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What will end it, as the end of the sentence "this application ends in 1m: …".
+fn coming(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Expired => "its time runs out; save your work, and ask again if you need longer",
+        other => other.sentence(),
+    }
+}
