@@ -121,7 +121,9 @@ impl Serialize for KeyId {
 impl<'de> Deserialize<'de> for KeyId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let number = u64::from_str_radix(&text, 16).ok().filter(|_| text.len() == 16);
+        let number = Some(&text)
+            .filter(|text| text.len() == 16 && text.bytes().all(|digit| digit.is_ascii_hexdigit()))
+            .and_then(|text| u64::from_str_radix(text, 16).ok());
         let number = number
             .ok_or_else(|| serde::de::Error::custom("expected the name of a key: 16 hexadecimal digits"))?;
         Ok(Self(number.to_be_bytes()))
