@@ -16,6 +16,12 @@ pub struct Form {
 }
 
 impl Form {
+    /// A form that no page offered: what an attacker would send.
+    pub fn posting(action: &str, fields: &[(&str, &str)]) -> Self {
+        let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { action: action.into(), post: true, fields, offered: Vec::new() }
+    }
+
     /// Fills in one field, which the form must have. A box is checked by setting it to its own value.
     pub fn set(mut self, name: &str, value: &str) -> Result<Self> {
         if !self.offered.iter().any(|(field, _)| field == name) {
@@ -170,6 +176,7 @@ fn tags(html: &str) -> Vec<(Tag, usize)> {
         let inside = start + 1;
         if html[inside..].starts_with("!--") {
             at = html[inside..].find("-->").map_or(html.len(), |end| inside + end + 3);
+            found.push((Tag { name: "!--".into(), start, attributes: Vec::new() }, at));
             continue;
         }
         let (tag, after) = tag(html, start);

@@ -1,0 +1,18 @@
+//! The whole system, as root, with real users, programs, terminals and a browser.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod scene;
+
+mod browser;
+mod demo;
+mod endings;
+mod environment;
+mod explain;
+mod failures;
+mod layers;
+mod rig;
+mod status;
+mod story;
+mod streams;
+mod terminals;
+mod who;
