@@ -246,19 +246,39 @@ impl Listed {
             Self::Unreadable(_) => Finding::CannotEvaluate { needs: Needs::NewerVersion },
         }
     }
+
+    /// Why it matches nothing whatever the application, where that is so.
+    pub fn not_evaluated(&self) -> Option<Needs> {
+        match self {
+            Self::Rule(rule) => rule.not_evaluated(),
+            Self::Unreadable(_) => Some(Needs::NewerVersion),
+        }
+    }
 }
 
 impl Rule {
     /// Whether it recognises the application with these arguments; `argv` starts with the program's own name.
     pub fn recognise(&self, application: &Application, argv: &[OsText]) -> Finding {
-        if self.minimum_version.is_some() {
-            return Finding::CannotEvaluate { needs: Needs::PackageFacts };
+        if let Some(needs) = self.not_evaluated() {
+            return Finding::CannotEvaluate { needs };
         }
         let finding = self.recognises.recognise(application);
         if finding == Finding::Matches && !self.arguments.covers(argv) {
             return Finding::Nearly { missing: Missing::Arguments };
         }
         finding
+    }
+
+    fn not_evaluated(&self) -> Option<Needs> {
+        match self.recognises {
+            Recognises::Vendor { .. } | Recognises::Product { .. } | Recognises::VerifiedExecutable { .. } => {
+                Some(Needs::PackageFacts)
+            }
+            Recognises::Clsid { .. } => Some(Needs::Components),
+            Recognises::FileHash { .. } | Recognises::FolderPath { .. } => {
+                self.minimum_version.as_ref().map(|_| Needs::PackageFacts)
+            }
+        }
     }
 }
 
@@ -273,10 +293,10 @@ impl Recognises {
             }
             Self::FileHash { .. } => Finding::Differs,
             Self::FolderPath { path, with_subfolders } => in_folder(path, *with_subfolders, application),
-            Self::Vendor { .. } | Self::Product { .. } | Self::VerifiedExecutable { .. } => {
-                Finding::CannotEvaluate { needs: Needs::PackageFacts }
+            // [`Rule::not_evaluated`] has said so before.
+            Self::Vendor { .. } | Self::Product { .. } | Self::VerifiedExecutable { .. } | Self::Clsid { .. } => {
+                Finding::Differs
             }
-            Self::Clsid { .. } => Finding::CannotEvaluate { needs: Needs::Components },
         }
     }
 }

@@ -1,0 +1,176 @@
+//! Who is calling, from the kernel alone, and whether that process may be spoken with at all.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use elevon_policy::application::User;
+use elevon_policy::event::DenyReason;
+use elevon_policy::text::Text;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::sockopt::{set_socket_passcred, socket_peercred};
+use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::time::Timespec;
+
+use crate::connection::Speaker;
+use crate::launch::containment;
+use crate::launches::Launches;
+use crate::measure::Caller;
+use crate::syscall;
+
+/// A process on the users' socket, known well enough to act for.
+pub(crate) struct Visitor {
+    /// The account, with the rights to look files up with.
+    pub(crate) caller: Caller,
+    /// The process.
+    pub(crate) speaker: Speaker,
+}
+
+/// A process that is not spoken with.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Stranger {
+    /// It has ended, or was another one.
+    #[error("the process that called has ended")]
+    Gone,
+    /// It lives under narrower rules than the elevator, which elevating would lift.
+    #[error("the process that called is confined: {0}")]
+    Confined(&'static str),
+    /// It runs elevated itself.
+    #[error("the process that called runs elevated itself")]
+    Nested,
+    /// Its account has no name.
+    #[error("user {0} has no name on this computer")]
+    Nameless(u32),
+    /// The kernel does not say.
+    #[error("could not look at the process that called: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl Stranger {
+    /// The machine's word for it.
+    pub(crate) fn deny_reason(&self) -> DenyReason {
+        match self {
+            Self::Gone | Self::Nameless(_) | Self::Io(_) => DenyReason::CallerUnknown,
+            Self::Confined(_) => DenyReason::CallerConfined,
+            Self::Nested => DenyReason::Nested,
+        }
+    }
+
+    /// What the user can do.
+    pub(crate) fn next(&self) -> &'static str {
+        match self {
+            Self::Gone | Self::Io(_) => "try again",
+            Self::Confined(_) => "start it from a session outside the sandbox or container",
+            Self::Nested => "start it from a session that is not elevated, or run the program directly",
+            Self::Nameless(_) => "ask an administrator to look at the account database",
+        }
+    }
+}
+
+/// How far a process is confined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Confinement {
+    user_namespace: PathBuf,
+    mount_namespace: PathBuf,
+    pid_namespace: PathBuf,
+    no_new_privileges: bool,
+    seccomp_filters: u32,
+}
+
+/// What the kernel says of a process.
+struct Facts {
+    confinement: Confinement,
+    gid: u32,
+    groups: Vec<u32>,
+}
+
+impl Confinement {
+    /// The elevator's own, read before it confines itself.
+    pub(crate) fn own() -> io::Result<Self> {
+        Ok(facts("self")?.confinement)
+    }
+
+    /// What makes the other process more confined than this one.
+    fn is_exceeded_by(&self, other: &Self) -> Option<&'static str> {
+        let checks = [
+            (other.user_namespace != self.user_namespace, "it is in another user namespace"),
+            (other.mount_namespace != self.mount_namespace, "it is in another mount namespace"),
+            (other.pid_namespace != self.pid_namespace, "it is in another pid namespace"),
+            (other.no_new_privileges && !self.no_new_privileges, "it may gain no new privileges (no_new_privs)"),
+            (other.seccomp_filters > self.seccomp_filters, "its system calls are filtered (seccomp)"),
+        ];
+        checks.into_iter().find_map(|(exceeded, why)| exceeded.then_some(why))
+    }
+}
+
+/// Identifies the process that connected this socket.
+pub(crate) fn identify(socket: &OwnedFd, own: &Confinement, launches: &Launches) -> Result<Visitor, Stranger> {
+    set_socket_passcred(socket, true).map_err(io::Error::from)?;
+    let credentials = socket_peercred(socket).map_err(io::Error::from)?;
+    let pid = credentials.pid;
+    let process = match syscall::peer_pidfd(socket.as_fd()).map_err(|_| Stranger::Gone)? {
+        Some(process) => process,
+        None => pidfd_open(pid, PidfdFlags::empty()).map_err(|_| Stranger::Gone)?,
+    };
+    let number = pid.as_raw_nonzero().get();
+    let facts = facts(&number.to_string()).map_err(|_| Stranger::Gone)?;
+    let nested = is_elevated(number, launches);
+    // Only now is it sure that what was read is about the process that connected, and no later one of its number.
+    if has_ended(&process)? {
+        return Err(Stranger::Gone);
+    }
+    if nested {
+        return Err(Stranger::Nested);
+    }
+    if let Some(why) = own.is_exceeded_by(&facts.confinement) {
+        return Err(Stranger::Confined(why));
+    }
+    let uid = credentials.uid.as_raw();
+    let name = uzers::get_user_by_uid(uid).ok_or(Stranger::Nameless(uid))?;
+    let name = name.name().to_str().map(Text::new).ok_or(Stranger::Nameless(uid))?;
+    Ok(Visitor {
+        caller: Caller { user: User { uid, name }, gid: facts.gid, groups: facts.groups },
+        speaker: Speaker { pid: u32::try_from(number).unwrap_or(0), uid },
+    })
+}
+
+/// Whether a process, or one it descends from, was started by a session of ours.
+fn is_elevated(pid: i32, launches: &Launches) -> bool {
+    let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let folder = containment::cgroups().and_then(|folder| folder.file_name()).and_then(|name| name.to_str());
+    let in_cgroup = folder.is_some_and(|folder| {
+        let place = cgroup.lines().find_map(|line| line.strip_prefix("0::"));
+        place.is_some_and(|place| place.split('/').any(|part| part == folder))
+    });
+    let mut ancestors = std::iter::successors(Some(pid), |pid| containment::parent_of(*pid).filter(|pid| *pid > 1));
+    in_cgroup || ancestors.any(|pid| launches.includes_session(pid))
+}
+
+fn has_ended(process: &OwnedFd) -> io::Result<bool> {
+    let mut ready = [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)];
+    Ok(poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
+}
+
+fn facts(process: &str) -> io::Result<Facts> {
+    let namespace = |kind: &str| std::fs::read_link(format!("/proc/{process}/ns/{kind}"));
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.map(str::split_whitespace).ok_or_else(|| io::Error::other(format!("no {name} in /proc/{process}/status")))
+    };
+    let number = |text: Option<&str>| {
+        text.and_then(|text| text.parse().ok()).ok_or_else(|| io::Error::other("a number of /proc/PID/status is none"))
+    };
+    Ok(Facts {
+        confinement: Confinement {
+            user_namespace: namespace("user")?,
+            mount_namespace: namespace("mnt")?,
+            pid_namespace: namespace("pid")?,
+            no_new_privileges: number(field("NoNewPrivs")?.next())? != 0,
+            seccomp_filters: number(field("Seccomp_filters")?.next())?,
+        },
+        // Real, effective, saved, file system: the second.
+        gid: number(field("Gid")?.nth(1))?,
+        groups: field("Groups")?.map(|group| number(Some(group))).collect::<io::Result<_>>()?,
+    })
+}

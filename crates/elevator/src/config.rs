@@ -1,0 +1,92 @@
+//! Settings: the TOML file, then the environment, then flags.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+const DEFAULT_FILE: &str = "/etc/elevon/elevator.toml";
+
+/// Where the elevator keeps and finds things.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// Its state: root only.
+    pub(crate) state_dir: PathBuf,
+    /// The folder of its sockets.
+    pub(crate) run_dir: PathBuf,
+    /// The account the agent runs under; nobody else may use the agent's socket.
+    pub(crate) agent_user: String,
+}
+
+/// Each setting, where it was given.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    #[serde(skip)]
+    config: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
+    run_dir: Option<PathBuf>,
+    agent_user: Option<String>,
+}
+
+impl Given {
+    /// What `first` says, and where it says nothing, what this says.
+    fn under(self, first: Self) -> Self {
+        Self {
+            config: first.config.or(self.config),
+            state_dir: first.state_dir.or(self.state_dir),
+            run_dir: first.run_dir.or(self.run_dir),
+            agent_user: first.agent_user.or(self.agent_user),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the settings; `arguments` are what follows the subcommand.
+    pub(crate) fn load(arguments: lexopt::Parser) -> Result<Self> {
+        let given = from_environment().under(from_flags(arguments)?);
+        let file = from_file(given.config.as_deref())?;
+        let Given { state_dir, run_dir, agent_user, .. } = file.under(given);
+        Ok(Self {
+            state_dir: state_dir.unwrap_or_else(|| "/var/lib/elevon".into()),
+            run_dir: run_dir.unwrap_or_else(|| "/run/elevon".into()),
+            agent_user: agent_user.unwrap_or_else(|| "elevon".into()),
+        })
+    }
+}
+
+fn from_flags(mut arguments: lexopt::Parser) -> Result<Given> {
+    use lexopt::prelude::*;
+    let mut given = Given::default();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("config") => given.config = Some(arguments.value()?.into()),
+            Long("state-dir") => given.state_dir = Some(arguments.value()?.into()),
+            Long("run-dir") => given.run_dir = Some(arguments.value()?.into()),
+            Long("agent-user") => given.agent_user = Some(arguments.value()?.string()?),
+            other => bail!("{}; `elevon-elevator --help` lists what there is", other.unexpected()),
+        }
+    }
+    Ok(given)
+}
+
+fn from_environment() -> Given {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let path = |name: &str| variable(name).map(PathBuf::from);
+    Given {
+        config: path("ELEVON_CONFIG"),
+        state_dir: path("ELEVON_STATE_DIR"),
+        run_dir: path("ELEVON_RUN_DIR"),
+        agent_user: variable("ELEVON_AGENT_USER").and_then(|name: OsString| name.into_string().ok()),
+    }
+}
+
+fn from_file(named: Option<&Path>) -> Result<Given> {
+    let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => return Ok(Given::default()),
+        read => read.with_context(|| format!("could not read settings from {}", path.display()))?,
+    };
+    toml::from_str(&text).with_context(|| format!("could not understand settings in {}", path.display()))
+}

@@ -1,0 +1,194 @@
+//! One connection on a socket of ours: frames, the descriptors that come with them, and the proof on each message that
+//! the process that connected is still the one that speaks.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use elevon_wire::frame::{Decoder, Frame, Malformed};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg,
+    sendmsg,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// More descriptors than a message may bring.
+const MOST_DESCRIPTORS: usize = 8;
+
+/// Whose messages count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Speaker {
+    /// The process.
+    pub(crate) pid: u32,
+    /// Its user.
+    pub(crate) uid: u32,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: OwnedFd,
+    decoder: Decoder,
+    speaker: Option<Speaker>,
+    descriptors: VecDeque<OwnedFd>,
+}
+
+/// Why a connection is of no use any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Lost {
+    /// The other side is gone.
+    #[error("the other side closed the connection")]
+    Closed,
+    /// Something else than agreed arrived.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// Another process than the one that connected speaks.
+    #[error("process {found} spoke on the connection of process {expected}")]
+    OtherSpeaker {
+        /// The one that connected.
+        expected: u32,
+        /// The one that spoke.
+        found: u32,
+    },
+    /// More descriptors than a message may bring.
+    #[error("a message brought more descriptors than it may")]
+    TooManyDescriptors,
+    /// The kernel says no.
+    #[error("could not read from or write to the connection: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl From<rustix::io::Errno> for Lost {
+    fn from(errno: rustix::io::Errno) -> Self {
+        match errno {
+            rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET => Self::Closed,
+            errno => Self::Io(errno.into()),
+        }
+    }
+}
+
+impl Connection {
+    /// Takes messages up to `limit` bytes; where a speaker is named, from that one only.
+    pub(crate) fn new(socket: OwnedFd, limit: usize, speaker: Option<Speaker>) -> Self {
+        Self { socket, decoder: Decoder::new(limit), speaker, descriptors: VecDeque::new() }
+    }
+
+    /// Waits for the next message.
+    pub(crate) fn receive<M: DeserializeOwned>(&mut self) -> Result<M, Lost> {
+        Ok(self.receive_frame()?.parse()?)
+    }
+
+    /// Waits for the next frame.
+    pub(crate) fn receive_frame(&mut self) -> Result<Frame, Lost> {
+        loop {
+            if let Some(frame) = self.decoder.next_frame()? {
+                return Ok(frame);
+            }
+            self.read(RecvFlags::empty())?;
+        }
+    }
+
+    /// The next frame, if all of it is there; never waits.
+    pub(crate) fn frame_at_hand(&mut self) -> Result<Option<Frame>, Lost> {
+        loop {
+            if let Some(frame) = self.decoder.next_frame()? {
+                return Ok(Some(frame));
+            }
+            match self.read(RecvFlags::DONTWAIT) {
+                Err(Lost::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                read => read?,
+            }
+        }
+    }
+
+    /// The descriptors that have arrived, in order.
+    pub(crate) fn take_descriptors(&mut self) -> Vec<OwnedFd> {
+        self.descriptors.drain(..).collect()
+    }
+
+    /// Sends a message whole.
+    pub(crate) fn send(&self, message: &impl Serialize) -> Result<(), Lost> {
+        self.send_with(message, &[])
+    }
+
+    /// Sends a message whole, with descriptors on its first byte.
+    pub(crate) fn send_with(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> Result<(), Lost> {
+        let bytes = Frame::message(message).encode();
+        let mut sent = 0;
+        while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+            let fds = if sent == 0 { fds } else { &[] };
+            match send_some(self.socket.as_fd(), rest, fds, SendFlags::NOSIGNAL) {
+                Err(rustix::io::Errno::INTR) => {}
+                written => sent += written?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends as much of these bytes as goes without waiting.
+    pub(crate) fn send_some(&self, bytes: &[u8]) -> Result<usize, Lost> {
+        match send_some(self.socket.as_fd(), bytes, &[], SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(0),
+            written => Ok(written?),
+        }
+    }
+
+    /// The socket itself, to hand the conversation on.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    fn read(&mut self, flags: RecvFlags) -> Result<(), Lost> {
+        let mut bytes = [0; 16 << 10];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS), ScmCredentials(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let pieces = &mut [IoSliceMut::new(&mut bytes)];
+            match recvmsg(&self.socket, pieces, &mut ancillary, flags | RecvFlags::CMSG_CLOEXEC) {
+                Err(rustix::io::Errno::INTR) => {}
+                received => break received?,
+            }
+        };
+        for message in ancillary.drain() {
+            match message {
+                RecvAncillaryMessage::ScmRights(fds) => self.descriptors.extend(fds),
+                RecvAncillaryMessage::ScmCredentials(found) => self.check(found)?,
+                _ => {}
+            }
+        }
+        if self.descriptors.len() > MOST_DESCRIPTORS || received.flags.contains(rustix::net::ReturnFlags::CTRUNC) {
+            return Err(Lost::TooManyDescriptors);
+        }
+        if received.bytes == 0 {
+            return Err(Lost::Closed);
+        }
+        self.decoder.push(bytes.get(..received.bytes).unwrap_or_default());
+        Ok(())
+    }
+
+    fn check(&self, found: rustix::net::UCred) -> Result<(), Lost> {
+        let found_pid = u32::try_from(found.pid.as_raw_nonzero().get()).unwrap_or(0);
+        match self.speaker {
+            Some(expected) if expected.pid != found_pid || expected.uid != found.uid.as_raw() => {
+                Err(Lost::OtherSpeaker { expected: expected.pid, found: found_pid })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn send_some(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+    flags: SendFlags,
+) -> rustix::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags)
+}

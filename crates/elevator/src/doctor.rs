@@ -1,0 +1,80 @@
+//! `elevon-elevator doctor`: what is in force on this computer, and what is wrong.
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use elevon_wire::channel::Trust;
+
+use crate::config::Config;
+use crate::files;
+use crate::launch::containment;
+use crate::syscall;
+
+/// Prints one fact a line; whether everything that is needed is there.
+pub(crate) fn examine(config: &Config) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    let mut well = tell(root, "runs as root", "run it as root: only root sees the state and the cgroups");
+    well &= tell(kernel_is_new_enough(), "the kernel is 6.1 or later", "Elevon needs Linux 6.1 or later");
+    let layers = containment::layers();
+    println!("     what ends a process tree here:");
+    layer(layers.cgroup, "an own cgroup (version 2), killed until it is empty", "no cgroup v2 that can be written to");
+    layer(layers.subreaper, "a session that adopts and sweeps what loses its parent", "");
+    layer(layers.own_deadline, "a deadline that the session keeps by itself", "");
+    layer(layers.pid_namespace, "an own PID namespace", "not used for full containment");
+    let peer = syscall_peer();
+    layer(peer, "callers are known by a descriptor of their process", "before Linux 6.5: by number and start time");
+    let trust = files::read_json::<Trust>(&config.state_dir.join("trust.json"));
+    match trust {
+        Ok(Some(trust)) => println!("ok   enrolled as computer {}", trust.computer),
+        Ok(None) => well &= tell(false, "enrolled", "not enrolled; an administrator makes a token in the console: Computers"),
+        Err(error) => well &= tell(false, "enrolled", &error.to_string()),
+    }
+    let agent = uzers::get_user_by_name(&config.agent_user).is_some();
+    let advice = format!("there is no user {}; make one: useradd --system {}", config.agent_user, config.agent_user);
+    well &= tell(agent, "the agent's user exists", &advice);
+    well &= answers(&config.run_dir.join("elevator.sock"), "the elevator answers");
+    well
+}
+
+fn tell(good: bool, fact: &str, advice: &str) -> bool {
+    if good {
+        println!("ok   {fact}");
+    } else {
+        println!("bad  {advice}");
+    }
+    good
+}
+
+fn layer(there: bool, name: &str, absent: &str) {
+    if there {
+        println!("     in force   {name}");
+    } else {
+        println!("     absent     {name}: {absent}");
+    }
+}
+
+fn answers(socket: &Path, fact: &str) -> bool {
+    match UnixStream::connect(socket) {
+        Ok(_) => tell(true, fact, ""),
+        Err(error) => {
+            let advice = format!("nothing answers on {}: {error}; start it: elevon-elevator run", socket.display());
+            tell(false, fact, &advice)
+        }
+    }
+}
+
+/// Linux 6.1 is the oldest on which everything the elevator relies on is there.
+pub(crate) fn kernel_is_new_enough() -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|character: char| !character.is_ascii_digit()).map(str::parse::<u32>);
+    let (major, minor) = (numbers.next().and_then(Result::ok), numbers.next().and_then(Result::ok));
+    (major, minor) >= (Some(6), Some(1))
+}
+
+fn syscall_peer() -> bool {
+    let pair = UnixStream::pair();
+    pair.is_ok_and(|(one, _other)| {
+        matches!(syscall::peer_pidfd(std::os::fd::AsFd::as_fd(&one)), Ok(Some(_)))
+    })
+}

@@ -1,0 +1,288 @@
+//! The elevator's parts, and what follows from one for the others: a sheet for what runs, an end for the record.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use ed25519_dalek::SigningKey;
+use elevon_policy::decide::{Attempt, Refusal, Verdict};
+use elevon_policy::event::{EndReason, Event, What};
+use elevon_policy::id::{GrantId, LaunchId};
+use elevon_policy::sheet::Sheet;
+use elevon_policy::text::Text;
+use elevon_policy::time::{Span, Timestamp};
+use elevon_wire::signed::Signed;
+
+use crate::caller::Confinement;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::files;
+use crate::holdings::Holdings;
+use crate::journal::Journal;
+use crate::launch::{Order, containment};
+use crate::launches::{Ended, Launch, Launches};
+use crate::measure::HashCache;
+use crate::spawner::Spawner;
+use crate::waiting::Waiting;
+
+/// All parts of the elevator.
+pub(crate) struct Elevator {
+    /// Settings.
+    pub(crate) config: Config,
+    /// What time it is.
+    pub(crate) clock: Clock,
+    /// What this computer holds.
+    pub(crate) holdings: Holdings,
+    /// What runs.
+    pub(crate) launches: Launches,
+    /// Makes sessions.
+    pub(crate) spawner: Spawner,
+    /// Digests of files that cannot have changed.
+    pub(crate) hashes: HashCache,
+    /// Threads that wait for a decision, or for events to send.
+    pub(crate) waiting: Waiting,
+    /// How many agents are connected: none or one, but for a moment.
+    pub(crate) agents: AtomicUsize,
+    /// How far the elevator itself is confined.
+    pub(crate) own: Confinement,
+    /// Before the computer is enrolled there is no key, and no journal.
+    journal: Mutex<Option<std::sync::Arc<Journal>>>,
+    /// Revocations that were reported since the elevator started.
+    reported: Mutex<HashSet<GrantId>>,
+}
+
+/// Nothing could be recorded: nothing may be elevated.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotRecorded {
+    /// There is no key to sign with.
+    #[error("this computer is not enrolled")]
+    NotEnrolled,
+    /// The disk says no.
+    #[error("the event could not be written to the journal: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl Elevator {
+    /// Puts the parts together, and takes up what an earlier run left.
+    pub(crate) fn open(config: Config, spawner: Spawner, own: Confinement) -> Result<Self> {
+        let clock = Clock::open(&config.state_dir).context("could not read what time it was")?;
+        let (holdings, complaints) = Holdings::open(&config.state_dir).context("could not read what is held")?;
+        let launches = Launches::open(&config.state_dir.join("launches")).context("could not read launches")?;
+        let elevator = Self {
+            clock,
+            holdings,
+            launches,
+            spawner,
+            hashes: HashCache::default(),
+            waiting: Waiting::default(),
+            agents: AtomicUsize::new(0),
+            own,
+            journal: Mutex::new(None),
+            reported: Mutex::new(HashSet::new()),
+            config,
+        };
+        elevator.take_up(&complaints)?;
+        Ok(elevator)
+    }
+
+    /// Looks whether the computer has been enrolled meanwhile.
+    pub(crate) fn is_enrolled(&self) -> Result<bool> {
+        self.holdings.take_up_trust()?;
+        if self.holdings.computer().is_some() && self.journal().is_none() {
+            self.take_up(&[])?;
+        }
+        Ok(self.journal().is_some())
+    }
+
+    fn take_up(&self, complaints: &[String]) -> Result<()> {
+        if self.holdings.computer().is_none() {
+            return Ok(());
+        }
+        let key = event_key(&self.config.state_dir)?;
+        let folder = self.config.state_dir.join("journal");
+        let (journal, found) = Journal::open(&folder, key)
+            .with_context(|| format!("could not open the journal in {}", folder.display()))?;
+        if let Some(stored) = self.holdings.stored() {
+            journal.stored(stored).context("could not trim the journal")?;
+        }
+        if let Some(last) = found.events.last() {
+            self.clock.saw(last.at);
+        }
+        if let Some(sheet) = self.holdings.sheet() {
+            self.clock.saw(sheet.issued);
+        }
+        *self.journal.lock().unwrap_or_else(PoisonError::into_inner) = Some(std::sync::Arc::new(journal));
+        self.tell_of_the_start(complaints, &found.events)
+    }
+
+    fn tell_of_the_start(&self, complaints: &[String], found: &[Event]) -> Result<()> {
+        self.record(What::ComputerStarted {
+            boot: Text::new(self.clock.boot()),
+            version: Text::new(env!("CARGO_PKG_VERSION")),
+            layers: containment::layers(),
+        })?;
+        for cause in complaints {
+            eprintln!("elevon-elevator: {cause}");
+            self.record(What::DocumentRefused { cause: Text::new(cause) })?;
+        }
+        let over = self.launches.take_up(self.clock.boot()).context("could not take up launches")?;
+        let mut told: HashSet<LaunchId> = self.launches.all().iter().map(|launch| launch.launch).collect();
+        told.extend(over.iter().map(|ended| ended.launch.launch));
+        for ended in over {
+            self.conclude(&ended)?;
+        }
+        for forgotten in unfinished(found).into_iter().filter(|ended| !told.contains(&ended.0)) {
+            let (launch, grant, user) = forgotten;
+            self.record(What::LaunchEnded { launch, grant, user, reason: EndReason::Rebooted, exit: None })?;
+        }
+        if let Some(sheet) = self.holdings.sheet() {
+            self.enforce(&sheet)?;
+        }
+        Ok(())
+    }
+
+    // ---- the record ----
+
+    /// The journal, once the computer is enrolled.
+    pub(crate) fn journal(&self) -> Option<std::sync::Arc<Journal>> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Records what happened, durably. Whoever is about to act on it acts only after this.
+    pub(crate) fn record(&self, what: What) -> Result<(), NotRecorded> {
+        let journal = self.journal().ok_or(NotRecorded::NotEnrolled)?;
+        let at = self.clock.for_the_record();
+        journal.record(at, what)?;
+        self.clock.saw(at);
+        self.waiting.wake();
+        Ok(())
+    }
+
+    // ---- what a sheet means ----
+
+    /// Takes documents from the server, and does what follows from them. A refusal is recorded; what is held stays.
+    pub(crate) fn accept(&self, sheet: &Signed, bundle: Option<&Signed>) -> Result<(), String> {
+        let accepted = match self.holdings.accept(sheet, bundle) {
+            Ok(accepted) => accepted,
+            Err(cause) => {
+                self.record(What::DocumentRefused { cause: Text::new(&cause) }).map_err(|error| error.to_string())?;
+                return Err(cause);
+            }
+        };
+        self.follow(&accepted.sheet, accepted.is_news, bundle.is_some()).map_err(|error| error.to_string())
+    }
+
+    fn follow(&self, sheet: &Sheet, is_news: bool, new_bundle: bool) -> Result<(), NotRecorded> {
+        if let Some(journal) = self.journal() {
+            journal.stored(sheet.stored)?;
+        }
+        self.clock.saw(sheet.issued);
+        self.enforce(sheet)?;
+        // Those who wait go on before the paperwork.
+        self.waiting.wake();
+        if is_news {
+            let grants = sheet.grants.iter().map(|grant| grant.id).collect();
+            self.record(What::SheetDelivered { version: sheet.version, bundle: sheet.bundle, grants })?;
+        }
+        if new_bundle {
+            for (policy, cause) in self.holdings.rules_not_evaluated() {
+                self.record(What::RuleNotEvaluated { policy, cause: Text::new(cause) })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends what may not run any more, and reports revocations under which nothing runs.
+    fn enforce(&self, sheet: &Sheet) -> Result<(), NotRecorded> {
+        let now = self.clock.for_the_record();
+        let revoked = |launch: &Launch| {
+            let gone = launch.end > now && !self.holdings.in_force(launch.grant) && !self.holdings.is_given_back(launch.grant);
+            sheet.revoking.contains(&launch.grant) || gone
+        };
+        let at_once = |reason| Order { reason, grace: Span::ZERO };
+        self.launches.end(at_once(EndReason::Revoked), revoked);
+        self.launches.end(at_once(EndReason::Locked), |launch| self.is_forbidden(launch, now));
+        self.report_revocations()
+    }
+
+    fn report_revocations(&self) -> Result<(), NotRecorded> {
+        let Some(sheet) = self.holdings.sheet() else {
+            return Ok(());
+        };
+        for grant in &sheet.revoking {
+            let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+            let runs = self.launches.all().iter().any(|launch| launch.grant == *grant);
+            if !runs && reported.insert(*grant) {
+                drop(reported);
+                self.record(What::GrantRevocationEnforced { grant: *grant })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether policy in force now forbids what runs: a lock, a blocklist or a rule that denies. Anything less lets it go
+    /// on until its end.
+    pub(crate) fn is_forbidden(&self, launch: &Launch, now: Timestamp) -> bool {
+        let Some(computer) = self.holdings.computer() else {
+            return false;
+        };
+        let attempt =
+            Attempt { user: &launch.user, computer, application: &launch.application, argv: &launch.argv };
+        let decision = self.holdings.decide(&attempt, now);
+        matches!(
+            decision.map(|decision| decision.verdict),
+            Ok(Verdict::Refused { refusal: Refusal::Locked { .. } | Refusal::Blocked { .. } | Refusal::Denied { .. } })
+        )
+    }
+
+    // ---- what ended ----
+
+    /// Tells of each launch that is over; for a thread of its own.
+    pub(crate) fn watch_launches(&self) -> Result<()> {
+        loop {
+            for ended in self.launches.wait().context("could not watch over sessions")? {
+                self.conclude(&ended)?;
+                self.report_revocations()?;
+            }
+        }
+    }
+
+    fn conclude(&self, ended: &Ended) -> Result<(), NotRecorded> {
+        let launch = &ended.launch;
+        self.record(What::LaunchEnded {
+            launch: launch.launch,
+            grant: launch.grant,
+            user: launch.user.clone(),
+            reason: ended.reason,
+            exit: ended.exit,
+        })?;
+        self.launches.forget(launch);
+        Ok(())
+    }
+}
+
+/// The launches that were started and not ended, as far as these events tell.
+fn unfinished(events: &[Event]) -> Vec<(LaunchId, GrantId, elevon_policy::application::User)> {
+    let mut open = Vec::new();
+    for event in events {
+        match &event.what {
+            What::LaunchStarted { launch, grant, user, .. } => open.push((*launch, *grant, user.clone())),
+            What::LaunchEnded { launch, .. } => open.retain(|(known, ..)| known != launch),
+            _ => {}
+        }
+    }
+    open
+}
+
+fn event_key(state: &Path) -> Result<SigningKey> {
+    let path = state.join("event.key");
+    let seed = files::read(&path)?.with_context(|| {
+        format!("{} is missing, though this computer is enrolled; enroll it again with `elevon-agent enroll --again TOKEN`", path.display())
+    })?;
+    let seed: [u8; 32] =
+        seed.try_into().ok().with_context(|| format!("{} should hold a key of 32 bytes", path.display()))?;
+    Ok(SigningKey::from_bytes(&seed))
+}

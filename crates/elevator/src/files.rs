@@ -1,0 +1,69 @@
+//! Small files of the elevator's own state: read whole, and replaced whole or not at all.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The file's content; `None` where there is none.
+pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    match File::open(path) {
+        Ok(mut file) => file.read_to_end(&mut bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(about(path, error)),
+    };
+    Ok(Some(bytes))
+}
+
+/// The document in the file; `None` where there is no file.
+pub(crate) fn read_json<D: DeserializeOwned>(path: &Path) -> io::Result<Option<D>> {
+    let Some(bytes) = read(path)? else {
+        return Ok(None);
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| about(path, error.into()))
+}
+
+/// Replaces the file, durably: after a crash it holds the old content or the new.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    put(path, bytes, true).map_err(|error| about(path, error))
+}
+
+/// Replaces the file by a document, durably.
+pub(crate) fn write_json(path: &Path, document: &impl Serialize) -> io::Result<()> {
+    write(path, &serde_json::to_vec(document)?)
+}
+
+/// Replaces the file by a document; after a crash of the computer it may hold either, or be empty.
+pub(crate) fn write_json_fast(path: &Path, document: &impl Serialize) -> io::Result<()> {
+    put(path, &serde_json::to_vec(document)?, false).map_err(|error| about(path, error))
+}
+
+/// Removes the file, if it is there.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(about(path, error)),
+        _ => Ok(()),
+    }
+}
+
+fn put(path: &Path, bytes: &[u8], durably: bool) -> io::Result<()> {
+    let fresh = path.with_added_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    file.write_all(bytes)?;
+    if durably {
+        file.sync_all()?;
+    }
+    std::fs::rename(&fresh, path)?;
+    if durably && let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn about(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

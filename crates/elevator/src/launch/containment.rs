@@ -1,0 +1,151 @@
+//! What ends a process tree: an own cgroup, killed until it is empty, and a sweep over everything that descends from the
+//! session, which adopts what loses its parent.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use elevon_policy::event::Layers;
+use elevon_policy::id::LaunchId;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, wait};
+
+/// The folder of all launches' cgroups; `None` where there is no cgroup (version 2) that can be written to.
+pub(crate) fn cgroups() -> Option<&'static Path> {
+    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOLDER.get_or_init(find_cgroups).as_deref()
+}
+
+/// Below the elevator's own cgroup, so that whoever was delegated that (systemd: `Delegate=yes`) is not surprised; not
+/// in it, since a cgroup with processes of its own may get no controllers.
+fn find_cgroups() -> Option<PathBuf> {
+    let mount = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    let mount = mount.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (folder, kind) = (fields.nth(1)?, fields.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(folder))
+    })?;
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let folder = mount.join(own).join("elevon");
+    std::fs::create_dir_all(&folder).ok()?;
+    folder.join("cgroup.kill").exists().then_some(folder)
+}
+
+/// Removes the folder of the cgroups, if no launch is left in it.
+pub(crate) fn forget_cgroups() {
+    if let Some(folder) = cgroups() {
+        // Launches may outlive the elevator: theirs stay.
+        let _ = std::fs::remove_dir(folder);
+    }
+}
+
+/// The layers in force here.
+pub(crate) fn layers() -> Layers {
+    Layers { cgroup: cgroups().is_some(), subreaper: true, own_deadline: true, pid_namespace: false }
+}
+
+/// Makes a cgroup for a launch.
+pub(crate) fn make_cgroup(launch: LaunchId) -> io::Result<Option<PathBuf>> {
+    let Some(folder) = cgroups() else {
+        return Ok(None);
+    };
+    let cgroup = folder.join(launch.to_string());
+    std::fs::create_dir(&cgroup)?;
+    Ok(Some(cgroup))
+}
+
+/// Moves this process into a cgroup; what it starts from then on is in it too.
+pub(crate) fn enter(cgroup: &Path) -> io::Result<()> {
+    std::fs::write(cgroup.join("cgroup.procs"), "0")
+}
+
+/// Kills everything in a cgroup at once, also what is being forked.
+pub(crate) fn kill_cgroup(cgroup: &Path) {
+    // It may be gone already: then there is nothing to kill.
+    let _ = std::fs::write(cgroup.join("cgroup.kill"), "1");
+}
+
+/// Whether anything is left in a cgroup.
+pub(crate) fn is_populated(cgroup: &Path) -> bool {
+    std::fs::read_to_string(cgroup.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
+}
+
+/// Removes a cgroup in which nothing is left, with those that were made below it.
+pub(crate) fn remove_cgroup(cgroup: &Path) {
+    if std::fs::remove_dir(cgroup).is_err()
+        && let Ok(below) = std::fs::read_dir(cgroup)
+    {
+        for entry in below.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            remove_cgroup(&entry.path());
+        }
+        let _ = std::fs::remove_dir(cgroup);
+    }
+}
+
+/// Signals everything that descends from this process.
+pub(crate) fn signal_descendants(of: Pid, signal: Signal) {
+    for pid in descendants(of) {
+        if let Some(pid) = Pid::from_raw(pid)
+            && let Ok(process) = pidfd_open(pid, PidfdFlags::empty())
+        {
+            // It may have ended meanwhile.
+            let _ = pidfd_send_signal(process, signal);
+        }
+    }
+}
+
+/// Takes in the children that have ended; whether any child, and so any descendant, is left.
+pub(crate) fn has_children() -> bool {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+            Ok(None) => return true,
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Every process that descends from this one, nearest first.
+pub(crate) fn descendants(of: Pid) -> Vec<i32> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    for (pid, parent) in processes() {
+        children.entry(parent).or_default().push(pid);
+    }
+    let mut found = Vec::new();
+    let mut next = vec![of.as_raw_nonzero().get()];
+    while let Some(parent) = next.pop() {
+        for child in children.remove(&parent).unwrap_or_default() {
+            found.push(child);
+            next.push(child);
+        }
+    }
+    found
+}
+
+/// Each process with its parent.
+fn processes() -> impl Iterator<Item = (i32, i32)> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        Some((pid, parent_of(pid)?))
+    })
+}
+
+/// A process's parent. The name before it may hold anything, also brackets and blanks.
+pub(crate) fn parent_of(pid: i32) -> Option<i32> {
+    stat(pid)?.get(1)?.parse().ok()
+}
+
+/// When a process started, in the kernel's ticks: with the number it names a process for good.
+pub(crate) fn started(pid: i32) -> Option<u64> {
+    stat(pid)?.get(19)?.parse().ok()
+}
+
+/// The fields of `/proc/PID/stat` behind the name: state, parent, …
+fn stat(pid: i32) -> Option<Vec<String>> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat).into_owned();
+    let (_, fields) = stat.rsplit_once(')')?;
+    Some(fields.split_whitespace().map(str::to_owned).collect())
+}

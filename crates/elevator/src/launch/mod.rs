@@ -1,0 +1,125 @@
+//! A launch, from the plan the elevator makes to the program that runs.
+
+pub(crate) mod containment;
+pub(crate) mod credentials;
+pub(crate) mod environment;
+pub(crate) mod program;
+pub(crate) mod terminal;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use elevon_policy::application::User;
+use elevon_policy::event::EndReason;
+use elevon_policy::id::{GrantId, LaunchId};
+use elevon_policy::lists::AtExpiry;
+use elevon_policy::text::OsText;
+use elevon_policy::time::{Span, Timestamp};
+use elevon_wire::conversation::WindowSize;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Uptime;
+
+/// All that a session needs to know; its descriptors travel beside it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// The launch.
+    pub(crate) launch: LaunchId,
+    /// The grant it runs under.
+    pub(crate) grant: GrantId,
+    /// Who asked for it.
+    pub(crate) user: User,
+    /// The client's process: only its messages count.
+    pub(crate) client: u32,
+    /// What is executed.
+    pub(crate) program: ProgramKind,
+    /// With which arguments, the program's own name first.
+    pub(crate) argv: Vec<OsText>,
+    /// The checked variables.
+    pub(crate) environment: Vec<(String, OsText)>,
+    /// The size of the user's terminal.
+    pub(crate) window: Option<WindowSize>,
+    /// The umask.
+    pub(crate) umask: u32,
+    /// When nothing runs any more, for people.
+    pub(crate) end: Timestamp,
+    /// The same, by the clock that counts.
+    pub(crate) deadline: Uptime,
+    /// What the end does.
+    pub(crate) at_expiry: AtExpiry,
+    /// The folder of the launches' files.
+    pub(crate) folder: PathBuf,
+    /// The cgroup made for it, where there is one.
+    pub(crate) cgroup: Option<PathBuf>,
+}
+
+/// What is executed; the descriptors are [`Descriptors::program`] and [`Descriptors::script`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum ProgramKind {
+    /// The program's own descriptor.
+    Binary,
+    /// The interpreter's descriptor, which is given the script.
+    Script {
+        /// The interpreter's own name.
+        interpreter: OsText,
+        /// What the script's first line adds.
+        argument: Option<OsText>,
+        /// The script's trusted path; none for the sealed copy behind [`Descriptors::script`].
+        path: Option<OsText>,
+    },
+}
+
+/// The descriptors of a launch, in the order in which they travel.
+#[derive(Debug)]
+pub(crate) struct Descriptors {
+    /// The conversation with the client.
+    pub(crate) client: OwnedFd,
+    /// The working directory.
+    pub(crate) directory: OwnedFd,
+    /// Standard input, output and error, as the client has them.
+    pub(crate) standard: [OwnedFd; 3],
+    /// What is executed.
+    pub(crate) program: OwnedFd,
+    /// The sealed copy of a script.
+    pub(crate) script: Option<OwnedFd>,
+}
+
+impl Descriptors {
+    /// In order.
+    pub(crate) fn borrow(&self) -> Vec<BorrowedFd<'_>> {
+        let first = [self.client.as_fd(), self.directory.as_fd()];
+        let standard = self.standard.iter().map(AsFd::as_fd);
+        let last = std::iter::once(self.program.as_fd()).chain(self.script.as_ref().map(AsFd::as_fd));
+        first.into_iter().chain(standard).chain(last).collect()
+    }
+
+    /// From the order in which they travelled; `None` when some are missing.
+    pub(crate) fn take(fds: Vec<OwnedFd>) -> Option<Self> {
+        let mut fds = fds.into_iter();
+        Some(Self {
+            client: fds.next()?,
+            directory: fds.next()?,
+            standard: [fds.next()?, fds.next()?, fds.next()?],
+            program: fds.next()?,
+            script: fds.next(),
+        })
+    }
+}
+
+/// Tells a session to end its tree before the deadline: written to `ID.order`, announced by SIGUSR1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// Why.
+    pub(crate) reason: EndReason,
+    /// How long between SIGTERM and SIGKILL; none at zero.
+    pub(crate) grace: Span,
+}
+
+/// What became of a launch: written by the session to `ID.outcome` when nothing runs any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    /// What ended it.
+    pub(crate) reason: EndReason,
+    /// How the program itself ended.
+    pub(crate) exit: Option<elevon_policy::event::Exit>,
+}

@@ -1,0 +1,296 @@
+//! What runs elevated here: each launch on file, watched until its tree is gone, ended when it should be, and told of.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use elevon_policy::application::{Application, User};
+use elevon_policy::event::{EndReason, Exit};
+use elevon_policy::id::{GrantId, LaunchId};
+use elevon_policy::text::OsText;
+use elevon_policy::time::{Span, Timestamp};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::time::Timespec;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Uptime;
+use crate::files;
+use crate::launch::{Order, Outcome, containment};
+
+/// A session that has not ended its tree this long after the deadline has failed.
+const PATIENCE: Span = Span::from_millis(100);
+
+/// A launch as it stands on file (`ID.json`), so that a restarted elevator finds it again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Launch {
+    /// The launch.
+    pub(crate) launch: LaunchId,
+    /// The grant it runs under.
+    pub(crate) grant: GrantId,
+    /// Who started it.
+    pub(crate) user: User,
+    /// What runs.
+    pub(crate) application: Application,
+    /// With which arguments.
+    pub(crate) argv: Vec<OsText>,
+    /// Since when.
+    pub(crate) started: Timestamp,
+    /// Until when, for people.
+    pub(crate) end: Timestamp,
+    /// Until when, by the clock that counts; none where it may finish.
+    pub(crate) deadline: Option<Uptime>,
+    /// In which run of the computer.
+    pub(crate) boot: String,
+    /// Its cgroup.
+    pub(crate) cgroup: Option<PathBuf>,
+    /// Its session, once there is one.
+    pub(crate) session: Option<Process>,
+}
+
+/// A process, by its number and when it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Process {
+    pid: i32,
+    started: u64,
+}
+
+impl Process {
+    /// The process that has this number now.
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        Some(Self { pid, started: containment::started(pid)? })
+    }
+
+    /// A descriptor of it, if it is still the same one.
+    fn open(self) -> Option<OwnedFd> {
+        let process = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        (containment::started(self.pid) == Some(self.started)).then_some(process)
+    }
+}
+
+#[derive(Debug)]
+struct Live {
+    launch: Launch,
+    process: Arc<OwnedFd>,
+    /// Whether the elevator has already stepped in.
+    overdue: bool,
+}
+
+/// All launches.
+#[derive(Debug)]
+pub(crate) struct Launches {
+    folder: PathBuf,
+    live: Mutex<HashMap<LaunchId, Live>>,
+    news: OwnedFd,
+}
+
+/// A launch that is over.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The launch.
+    pub(crate) launch: Launch,
+    /// What ended it.
+    pub(crate) reason: EndReason,
+    /// How the program itself ended.
+    pub(crate) exit: Option<Exit>,
+}
+
+impl Launches {
+    /// Opens the folder of the launches' files.
+    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let news = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { folder: folder.to_owned(), live: Mutex::new(HashMap::new()), news })
+    }
+
+    /// The folder of the launches' files.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Puts a launch on file, before there is a session.
+    pub(crate) fn announce(&self, launch: &Launch) -> io::Result<()> {
+        files::write_json_fast(&self.path(launch.launch, "json"), launch)
+    }
+
+    /// Watches over a launch's session from now on.
+    pub(crate) fn watch_over(&self, launch: Launch, process: OwnedFd) -> io::Result<()> {
+        self.announce(&launch)?;
+        let live = Live { launch, process: Arc::new(process), overdue: false };
+        self.live().insert(live.launch.launch, live);
+        self.wake();
+        Ok(())
+    }
+
+    /// Takes a launch that never came to run off file.
+    pub(crate) fn forget(&self, launch: &Launch) {
+        for kind in ["json", "order", "outcome"] {
+            // A file that stays is looked at, and dropped, at the next start.
+            let _ = files::remove(&self.path(launch.launch, kind));
+        }
+        if let Some(cgroup) = &launch.cgroup {
+            containment::remove_cgroup(cgroup);
+        }
+    }
+
+    /// Takes up what is on file: sessions that outlived the elevator are watched again; the others are over, and given
+    /// back to be told of.
+    pub(crate) fn take_up(&self, boot: &str) -> io::Result<Vec<Ended>> {
+        let mut over = Vec::new();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|ending| ending != "json") {
+                continue;
+            }
+            let Ok(Some(launch)) = files::read_json::<Launch>(&path) else {
+                // The power went before it was written: the journal knows of the launch, if it was started.
+                files::remove(&path)?;
+                continue;
+            };
+            let process = launch.session.filter(|_| launch.boot == boot).and_then(Process::open);
+            match process {
+                Some(process) => self.watch_over(launch, process)?,
+                None if launch.boot == boot => over.push(self.conclude(launch)),
+                None => over.push(Ended { launch, reason: EndReason::Rebooted, exit: None }),
+            }
+        }
+        Ok(over)
+    }
+
+    /// A user's launches.
+    pub(crate) fn of_user(&self, uid: u32) -> Vec<Launch> {
+        self.all().into_iter().filter(|launch| launch.user.uid == uid).collect()
+    }
+
+    /// Every launch.
+    pub(crate) fn all(&self) -> Vec<Launch> {
+        self.live().values().map(|live| live.launch.clone()).collect()
+    }
+
+    /// Whether this process is a session, or the monitor or program of one.
+    pub(crate) fn includes_session(&self, pid: i32) -> bool {
+        self.live().values().any(|live| live.launch.session.is_some_and(|session| session.pid == pid))
+    }
+
+    /// Tells the sessions of a grant to end their trees.
+    pub(crate) fn end_grant(&self, grant: GrantId, order: Order) {
+        self.end(order, |launch| launch.grant == grant);
+    }
+
+    /// Tells the sessions of these launches to end their trees.
+    pub(crate) fn end(&self, order: Order, which: impl Fn(&Launch) -> bool) {
+        let chosen: Vec<_> = {
+            let live = self.live();
+            let chosen = live.values().filter(|live| which(&live.launch));
+            chosen.map(|live| (live.launch.clone(), Arc::clone(&live.process))).collect()
+        };
+        for (launch, process) in chosen {
+            let written = files::write_json_fast(&self.path(launch.launch, "order"), &order);
+            // It may have ended meanwhile.
+            let _ = pidfd_send_signal(&*process, Signal::USR1);
+            if let Err(error) = written {
+                eprintln!("elevon-elevator: could not order the end of launch {}, so it is killed: {error}", launch.launch);
+                kill(&launch, process.as_fd());
+            }
+        }
+    }
+
+    /// Waits until some launches are over, and gives them with what their sessions left on file. Steps in where a session
+    /// died or did not do its work.
+    pub(crate) fn wait(&self) -> io::Result<Vec<Ended>> {
+        let watched: Vec<(LaunchId, Arc<OwnedFd>)> =
+            self.live().iter().map(|(id, live)| (*id, Arc::clone(&live.process))).collect();
+        let timeout = self.step_in();
+        let mut ready = vec![PollFd::from_borrowed_fd(self.news.as_fd(), PollFlags::IN)];
+        ready.extend(watched.iter().map(|(_, process)| PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)));
+        match poll(&mut ready, timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
+            polled => polled?,
+        };
+        let over: Vec<bool> = ready.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(ready);
+        // What the counter says does not matter.
+        let _ = rustix::io::read(&self.news, &mut [0; 8]);
+        let mut ended = Vec::new();
+        for ((id, _), over) in watched.iter().zip(over.into_iter().skip(1)) {
+            let live = if over { self.live().remove(id) } else { None };
+            ended.extend(live.map(|live| self.conclude(live.launch)));
+        }
+        Ok(ended)
+    }
+
+    /// Kills what has outlived its deadline, and says when to look again.
+    fn step_in(&self) -> Option<Timespec> {
+        let mut next: Option<Span> = None;
+        for live in self.live().values_mut().filter(|live| !live.overdue) {
+            let Some(deadline) = live.launch.deadline else {
+                continue;
+            };
+            let left = deadline.after(PATIENCE).left();
+            if left == Span::ZERO {
+                live.overdue = true;
+                eprintln!("elevon-elevator: the session of launch {} did not end its tree in time, so it is killed", live.launch.launch);
+                kill(&live.launch, live.process.as_fd());
+            } else {
+                next = Some(next.map_or(left, |next| next.min(left)));
+            }
+        }
+        // Rounded up, so that it has come when we look.
+        next.map(|next| next.std() + Duration::from_millis(1)).and_then(|wait| Timespec::try_from(wait).ok())
+    }
+
+    /// What became of a launch whose session is gone. Without an outcome the session died: whatever is left of the tree is
+    /// killed (what is not in the cgroup, the spawner has adopted, and kills).
+    fn conclude(&self, launch: Launch) -> Ended {
+        let outcome = files::read_json::<Outcome>(&self.path(launch.launch, "outcome")).ok().flatten();
+        let outcome = outcome.unwrap_or_else(|| {
+            if let Some(cgroup) = &launch.cgroup {
+                empty(cgroup);
+            }
+            let overdue = launch.deadline.is_some_and(|deadline| deadline.left() == Span::ZERO);
+            let reason = if overdue { EndReason::Expired } else { EndReason::SessionDied };
+            Outcome { reason, exit: None }
+        });
+        Ended { launch, reason: outcome.reason, exit: outcome.exit }
+    }
+
+    fn path(&self, launch: LaunchId, kind: &str) -> PathBuf {
+        self.folder.join(format!("{launch}.{kind}"))
+    }
+
+    fn wake(&self) {
+        // The counter cannot overflow: the watcher reads it each time.
+        let _ = rustix::io::write(&self.news, &1u64.to_ne_bytes());
+    }
+
+    fn live(&self) -> MutexGuard<'_, HashMap<LaunchId, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Kills a launch from outside: its cgroup, everything that descends from its session, and the session itself.
+fn kill(launch: &Launch, session: std::os::fd::BorrowedFd<'_>) {
+    if let Some(cgroup) = &launch.cgroup {
+        containment::kill_cgroup(cgroup);
+    }
+    if let Some(pid) = launch.session.and_then(|session| Pid::from_raw(session.pid)) {
+        containment::signal_descendants(pid, Signal::KILL);
+    }
+    // Last: what is left of its tree goes to the spawner, which kills it.
+    let _ = pidfd_send_signal(session, Signal::KILL);
+}
+
+/// Kills a cgroup until nothing is left in it, and removes it.
+fn empty(cgroup: &Path) {
+    for _ in 0..500 {
+        containment::kill_cgroup(cgroup);
+        if !containment::is_populated(cgroup) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    containment::remove_cgroup(cgroup);
+}

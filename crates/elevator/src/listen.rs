@@ -1,0 +1,340 @@
+//! The users' socket: who is calling, what they ask, and one answer for each question of a closed list.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use elevon_policy::application::User;
+use elevon_policy::decide::Attempt;
+use elevon_policy::event::{DenyReason, EndReason, What};
+use elevon_policy::grant::{GrantedApplication, GrantedArguments};
+use elevon_policy::id::{GrantId, RequestId};
+use elevon_policy::lists::AtExpiry;
+use elevon_policy::text::{OsText, Text};
+use elevon_policy::time::Span;
+use elevon_wire::conversation::{
+    Explained, FromClient, GrantStatus, LaunchStatus, Refused, RequestStatus, Status, ToClient,
+};
+use elevon_wire::frame::MESSAGE_LIMIT;
+use rustix::net::sockopt::socket_peercred;
+
+use crate::caller::{self, Stranger, Visitor};
+use crate::connection::{Connection, Lost};
+use crate::elevate::{Attempted, Told, of_elevon};
+use crate::elevator::Elevator;
+use crate::launch::Order;
+use crate::measure::measure;
+
+/// Connections of one user at once.
+const MOST_OF_A_USER: usize = 128;
+
+/// Connections at once.
+const MOST: usize = 2048;
+
+/// A client says what it wants within this time.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The stack of a thread that serves one client.
+const STACK: usize = 256 << 10;
+
+/// Serves clients, each in a thread of its own, for as long as the elevator runs.
+pub(crate) fn serve(elevator: &Arc<Elevator>, listener: &UnixListener) -> io::Result<()> {
+    let visitors = Arc::new(Visitors::default());
+    loop {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // No descriptors left, for one: those who are served will give some back.
+            Err(error) => {
+                eprintln!("elevon-elevator: could not take a connection: {error}");
+                std::thread::sleep(Duration::from_millis(50));
+                continue;
+            }
+        };
+        let Some(place) = visitors.admit(&stream) else {
+            continue;
+        };
+        let elevator = Arc::clone(elevator);
+        let thread = std::thread::Builder::new().name("client".into()).stack_size(STACK);
+        let spawned = thread.spawn(move || {
+            converse(&elevator, stream);
+            drop(place);
+        });
+        if let Err(error) = spawned {
+            eprintln!("elevon-elevator: could not serve a client: {error}");
+        }
+    }
+}
+
+/// How many connections each user has.
+#[derive(Debug, Default)]
+struct Visitors {
+    of_user: Mutex<HashMap<u32, usize>>,
+}
+
+/// One connection's place; leaving scope gives it up.
+struct Admitted {
+    visitors: Arc<Visitors>,
+    uid: u32,
+}
+
+impl Visitors {
+    /// Nothing where there are too many: the connection is closed.
+    fn admit(self: &Arc<Self>, stream: &UnixStream) -> Option<Admitted> {
+        let uid = socket_peercred(stream).ok()?.uid.as_raw();
+        let mut of_user = self.of_user.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: usize = of_user.values().sum();
+        let own = of_user.entry(uid).or_default();
+        if *own >= MOST_OF_A_USER || all >= MOST {
+            let line = Connection::new(stream.try_clone().ok()?.into(), MESSAGE_LIMIT, None);
+            // Whether it hears of it does not matter.
+            let _ = line.send(&ToClient::Refused(Refused {
+                status: 125,
+                reason: Some(DenyReason::TooMany),
+                told: "too many commands wait to be elevated at once".into(),
+                next: "wait until some of them have ended".into(),
+            }));
+            return None;
+        }
+        *own += 1;
+        Some(Admitted { visitors: Arc::clone(self), uid })
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut of_user = self.visitors.of_user.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = of_user.get_mut(&self.uid) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                of_user.remove(&self.uid);
+            }
+        }
+    }
+}
+
+fn converse(elevator: &Elevator, stream: UnixStream) {
+    let socket: OwnedFd = stream.into();
+    let visitor = match caller::identify(&socket, &elevator.own, &elevator.launches) {
+        Ok(visitor) => visitor,
+        Err(stranger) => return turn_away(elevator, socket, &stranger),
+    };
+    // A client that connects and says nothing gives its thread back.
+    let limit = |timeout| rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, timeout);
+    if limit(Some(PATIENCE)).is_err() {
+        return;
+    }
+    let mut line = Connection::new(match socket.try_clone() {
+        Ok(socket) => socket,
+        Err(_) => return,
+    }, MESSAGE_LIMIT, Some(visitor.speaker));
+    let Ok(question) = line.receive::<FromClient>() else {
+        return;
+    };
+    if limit(None).is_err() {
+        return;
+    }
+    let answer = answer(elevator, &visitor, &mut line, question);
+    match answer {
+        // Whether the client still listens does not matter: what was done is recorded.
+        Ok(Some(last)) => drop(line.send(&last)),
+        Ok(None) | Err(Lost::Closed) => {}
+        Err(lost) => eprintln!("elevon-elevator: the conversation with uid {} ended: {lost}", visitor.speaker.uid),
+    }
+}
+
+/// Tells a process that it is not spoken with, and records what it wanted, where that can be known.
+fn turn_away(elevator: &Elevator, socket: OwnedFd, stranger: &Stranger) {
+    let uid = socket_peercred(&socket).map(|peer| peer.uid.as_raw()).unwrap_or(u32::MAX);
+    let name = uzers::get_user_by_uid(uid).map(|user| user.name().to_string_lossy().into_owned());
+    let line = Connection::new(socket, MESSAGE_LIMIT, None);
+    let refused = What::LaunchRefused {
+        user: User { uid, name: Text::new(name.unwrap_or_default()) },
+        path: OsText::default(),
+        sha256: None,
+        argv: Vec::new(),
+        reason: stranger.deny_reason(),
+        policy: None,
+    };
+    if let Err(error) = elevator.record(refused) {
+        eprintln!("elevon-elevator: a refusal could not be recorded: {error}");
+    }
+    // It may be gone already.
+    let _ = line.send(&ToClient::Refused(Refused {
+        status: 126,
+        reason: Some(stranger.deny_reason()),
+        told: format!("nothing is elevated: {stranger}"),
+        next: stranger.next().into(),
+    }));
+}
+
+/// What there is to say to a question; nothing where a session says it.
+fn answer(
+    elevator: &Elevator,
+    visitor: &Visitor,
+    line: &mut Connection,
+    question: FromClient,
+) -> Result<Option<ToClient>, Lost> {
+    match elevator.is_enrolled() {
+        Ok(true) => {}
+        Ok(false) => return Ok(Some(ToClient::Refused(not_enrolled()))),
+        Err(error) => {
+            eprintln!("elevon-elevator: {error:#}");
+            return Ok(Some(ToClient::Refused(of_elevon(&error.to_string()))));
+        }
+    }
+    let uid = visitor.speaker.uid;
+    Ok(Some(match question {
+        FromClient::Run(run) => {
+            let Ok([directory, input, output, error]) = <[OwnedFd; 4]>::try_from(line.take_descriptors()) else {
+                return Ok(Some(ToClient::Refused(of_elevon("the client did not send its four descriptors"))));
+            };
+            let standard = [input, output, error];
+            let attempted = Attempted { elevator, visitor, run: *run, directory, standard };
+            match attempted.see_through(line)? {
+                Told::HandedOn => return Ok(None),
+                Told::Last(refused) => ToClient::Refused(refused),
+            }
+        }
+        FromClient::Explain { command, arguments } => explain(elevator, visitor, line, &command, &arguments),
+        FromClient::Status => ToClient::Status(Box::new(status(elevator, uid))),
+        FromClient::Cancel { request } => cancel(elevator, visitor, request),
+        FromClient::End { grant } => end(elevator, visitor, grant),
+        _ => ToClient::Refused(of_elevon("the client asked something that makes no sense at this point")),
+    }))
+}
+
+fn not_enrolled() -> Refused {
+    Refused {
+        status: 125,
+        reason: Some(DenyReason::NotEnrolled),
+        told: "this computer is not enrolled".into(),
+        next: "an administrator enrolls it with `elevon-agent enroll TOKEN`".into(),
+    }
+}
+
+fn explain(
+    elevator: &Elevator,
+    visitor: &Visitor,
+    line: &mut Connection,
+    command: &OsText,
+    arguments: &[OsText],
+) -> ToClient {
+    let descriptors = line.take_descriptors();
+    let Some(directory) = descriptors.first() else {
+        return ToClient::Refused(of_elevon("the client did not send its working directory"));
+    };
+    let directory = std::os::fd::AsFd::as_fd(directory);
+    let measured = match measure(&visitor.caller, directory, command, arguments, &elevator.hashes) {
+        Ok(measured) => measured,
+        Err(error) => {
+            let (reason, told, next) = (error.reason(), error.to_string(), error.next().into());
+            return ToClient::Refused(Refused { status: error.status(), reason, told, next });
+        }
+    };
+    let Some(computer) = elevator.holdings.computer() else {
+        return ToClient::Refused(not_enrolled());
+    };
+    let attempt = Attempt {
+        user: &visitor.caller.user,
+        computer,
+        application: &measured.application,
+        argv: &measured.argv,
+    };
+    match elevator.holdings.decide(&attempt, elevator.clock.for_the_record()) {
+        Ok(decision) => ToClient::Explained(Box::new(Explained {
+            application: measured.application,
+            argv: measured.argv,
+            decision,
+        })),
+        Err(_) => ToClient::Refused(Refused {
+            status: 125,
+            reason: Some(DenyReason::LeaseEnded),
+            told: "this computer has no policy that can be relied on".into(),
+            next: "check that elevon-agent runs and reaches the server: `elevon-agent status`".into(),
+        }),
+    }
+}
+
+fn status(elevator: &Elevator, uid: u32) -> Status {
+    let now = elevator.clock.for_the_record();
+    let requests = elevator.holdings.requests_of(uid).into_iter().map(|(request, outcome)| RequestStatus {
+        request: request.id,
+        path: request.application.path,
+        argv: request.argv,
+        made: request.made,
+        lapses: request.lapses,
+        outcome,
+    });
+    let grants = elevator.holdings.grants_of(uid, now).into_iter().map(|(grant, end)| GrantStatus {
+        grant: grant.id,
+        path: match grant.application {
+            GrantedApplication::Bytes { path, .. } => Some(path),
+            GrantedApplication::Rule { .. } => None,
+        },
+        argv: match grant.arguments {
+            GrantedArguments::Exact { argv } => Some(argv),
+            GrantedArguments::Any => None,
+        },
+        end,
+    });
+    let launches = elevator.launches.of_user(uid).into_iter().map(|launch| LaunchStatus {
+        launch: launch.launch,
+        grant: launch.grant,
+        path: launch.application.path,
+        started: launch.started,
+        end: launch.end,
+    });
+    Status {
+        agent_connected: elevator.agents.load(std::sync::atomic::Ordering::Relaxed) > 0,
+        now,
+        requests: requests.collect(),
+        grants: grants.collect(),
+        launches: launches.collect(),
+    }
+}
+
+fn cancel(elevator: &Elevator, visitor: &Visitor, request: RequestId) -> ToClient {
+    let user = &visitor.caller.user;
+    let now = elevator.clock.for_the_record();
+    match elevator.holdings.cancel(request, user.uid, now) {
+        Ok(Some(cancelled)) => {
+            let recorded = elevator.record(What::RequestCancelled { request, user: user.clone() });
+            match recorded {
+                Ok(()) => ToClient::Done {
+                    told: format!("request {request} for {} is cancelled", cancelled.application.path.visible()),
+                },
+                Err(error) => ToClient::Refused(of_elevon(&error.to_string())),
+            }
+        }
+        Ok(None) => ToClient::Refused(not_yours(&format!("no pending request of yours is {request}"))),
+        Err(error) => ToClient::Refused(of_elevon(&error.to_string())),
+    }
+}
+
+fn end(elevator: &Elevator, visitor: &Visitor, grant: GrantId) -> ToClient {
+    let user = &visitor.caller.user;
+    let now = elevator.clock.for_the_record();
+    match elevator.holdings.give_back(grant, user.uid, now) {
+        Ok(Some(ended)) => {
+            if let Err(error) = elevator.record(What::GrantEnded { grant, user: user.clone() }) {
+                return ToClient::Refused(of_elevon(&error.to_string()));
+            }
+            let grace = match ended.at_expiry {
+                AtExpiry::Terminate { grace, .. } => grace,
+                AtExpiry::Finish => Span::from_secs(5),
+            };
+            elevator.launches.end_grant(grant, Order { reason: EndReason::Ended, grace });
+            ToClient::Done { told: format!("grant {grant} is given back; what runs under it ends now") }
+        }
+        Ok(None) => ToClient::Refused(not_yours(&format!("no grant of yours is {grant}"))),
+        Err(error) => ToClient::Refused(of_elevon(&error.to_string())),
+    }
+}
+
+fn not_yours(told: &str) -> Refused {
+    Refused { status: 125, reason: None, told: told.into(), next: "`elevon status` lists what there is".into() }
+}

@@ -1,0 +1,175 @@
+//! Opens a program once, measures that very file, and says whether its path can be believed. What comes out is all that the
+//! launcher may execute: descriptors, never a name that could lead elsewhere a moment later.
+//!
+//! Two lanes (docs/decisions): where every component of the path is root's alone, the file itself is executed. Anything
+//! else is copied into sealed memory first; the copy is what is hashed, and the copy is what is executed.
+
+mod digest;
+mod look_up;
+mod mounts;
+mod not_measured;
+mod preflight;
+mod script;
+mod seal;
+mod trust;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use elevon_identify::script::shebang;
+use elevon_policy::application::{Application, Lane, Sha256, User};
+use elevon_policy::text::OsText;
+
+pub(crate) use digest::HashCache;
+pub(crate) use not_measured::{NotMeasured, Unfit};
+
+use look_up::Found;
+use mounts::Mounts;
+use walk::Facts;
+
+/// Who asks, as the kernel knows them: files are looked up with these rights.
+pub(crate) struct Caller {
+    /// The account.
+    pub(crate) user: User,
+    /// Its group.
+    pub(crate) gid: u32,
+    /// Its supplementary groups.
+    pub(crate) groups: Vec<u32>,
+}
+
+/// What would run, in all that a decision is made from and a launch needs.
+#[derive(Debug)]
+pub(crate) struct Measured {
+    /// The facts.
+    pub(crate) application: Application,
+    /// The program's own name first, then the arguments as typed.
+    pub(crate) argv: Vec<OsText>,
+    /// What the launcher executes.
+    pub(crate) program: Program,
+}
+
+/// What the launcher executes. All descriptors are close-on-exec and open for reading only.
+#[derive(Debug)]
+pub(crate) enum Program {
+    /// A program that the processor runs.
+    Binary {
+        /// Trusted: the file itself. Untrusted: the sealed copy.
+        file: OwnedFd,
+    },
+    /// A program that another one reads. Its vector is `interpreter_name`, `argument`, the script, then `argv` without its
+    /// first.
+    Script {
+        /// The interpreter's own file; always trusted.
+        interpreter: OwnedFd,
+        /// Its `argv[0]`: as the script's first line writes it.
+        interpreter_name: OsText,
+        /// What the first line gives it.
+        argument: Option<OsText>,
+        /// What it reads.
+        script: ScriptSource,
+    },
+}
+
+/// What the interpreter reads.
+#[derive(Debug)]
+pub(crate) enum ScriptSource {
+    /// A trusted path, which equals `argv[0]`, so that the script's `$0` is right.
+    Path(OsText),
+    /// The sealed copy: the launcher keeps it open across exec, and passes `/dev/fd/N`.
+    Sealed(OwnedFd),
+}
+
+/// The bytes that would run, from wherever they can no longer change unseen.
+struct Bytes {
+    file: OwnedFd,
+    sha256: Sha256,
+    size: u64,
+    /// Whether the kernel would execute this descriptor; a sealed copy may be good for reading only.
+    executable: bool,
+}
+
+/// Looks the command up as the caller, opens it once, and measures it. `directory` is the caller's working directory.
+///
+/// May wait for a network file system; never for a FIFO, a device, a lease, or a file system that a program serves.
+pub(crate) fn measure(
+    caller: &Caller,
+    directory: BorrowedFd<'_>,
+    command: &OsText,
+    arguments: &[OsText],
+    hashes: &HashCache,
+) -> Result<Measured, NotMeasured> {
+    without_nul(command, arguments)?;
+    let mounts = Mounts::default();
+    let found = look_up::look_up(caller, directory, command, &mounts)?;
+    let path = found.place.canonical()?;
+    let file = found.place.open_for_reading()?;
+    let lane = trust::lane(&found.place, &path, &mounts);
+    let trusted = lane == Lane::Trusted;
+    if shebang_of(&file, &path)?.is_none() {
+        // Before a copy is made: most files that cannot be executed are found out here.
+        preflight::program(&file, &path)?;
+    }
+    let bytes = match trusted {
+        true => digest::trusted(file, &path, hashes)?,
+        false => seal::copy(&file, &path)?,
+    };
+    let name = name(&found, &path, trusted, &mounts);
+    let (program, interpreter) = match shebang_of(&bytes.file, &path)? {
+        Some(shebang) => {
+            let (interpreter, facts) = script::reader(caller, &shebang, &path, &mounts, hashes)?;
+            let script = match trusted {
+                true => ScriptSource::Path(name.clone()),
+                false => ScriptSource::Sealed(bytes.file),
+            };
+            let (interpreter_name, argument) = (shebang.interpreter, shebang.argument);
+            (Program::Script { interpreter, interpreter_name, argument, script }, Some(facts))
+        }
+        None if !bytes.executable => return Err(NotMeasured::CopiesOff { path }),
+        None => {
+            preflight::check(caller, &bytes.file, &path, trusted, &mounts)?;
+            (Program::Binary { file: bytes.file }, None)
+        }
+    };
+    let Facts { owner, mode, .. } = found.place.facts;
+    let application = Application {
+        path,
+        sha256: bytes.sha256,
+        size: bytes.size,
+        owner,
+        mode: mode & 0o7777,
+        lane,
+        interpreter,
+        package: None,
+    };
+    let argv = std::iter::once(name).chain(arguments.iter().cloned()).collect();
+    Ok(Measured { application, argv, program })
+}
+
+fn without_nul(command: &OsText, arguments: &[OsText]) -> Result<(), NotMeasured> {
+    let has_nul = |text: &OsText| text.as_bytes().contains(&0);
+    if has_nul(command) || arguments.iter().any(has_nul) {
+        return Err(NotMeasured::Nul { command: command.clone() });
+    }
+    Ok(())
+}
+
+/// The program's own name: the link that the user named, where only root could have laid it; else the file's path. Many
+/// programs act by the name they are called by, so a name that a user may choose is never passed on.
+fn name(found: &Found, path: &OsText, trusted: bool, mounts: &Mounts) -> OsText {
+    let leads_here = |link: &OsText| {
+        link == path || trust::believe(link, mounts).is_ok_and(|place| place.facts.identity == found.place.facts.identity)
+    };
+    found.link().filter(|link| trusted && leads_here(link)).unwrap_or_else(|| path.clone())
+}
+
+fn shebang_of(
+    file: &OwnedFd,
+    path: &OsText,
+) -> Result<Option<elevon_identify::script::Shebang>, NotMeasured> {
+    let head = digest::piece(file, 0, elevon_identify::script::HEAD)
+        .map_err(|errno| NotMeasured::system("reading", path, errno))?;
+    shebang(&head).map_err(|bad| NotMeasured::unfit(path, Unfit::Shebang(bad)))
+}

@@ -1,0 +1,122 @@
+//! Digests of files, and those already known.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+
+use elevon_policy::application::Sha256;
+use elevon_policy::text::OsText;
+use rustix::io::Errno;
+use sha2::Digest;
+
+use super::not_measured::NotMeasured;
+use super::walk::{Facts, Identity};
+use super::Bytes;
+
+/// How much is read at once.
+pub(super) const CHUNK: usize = 1 << 20;
+/// Larger files are not hashed, not even root's: everybody would wait.
+const MAX_SIZE: u64 = 4 << 30;
+/// How many digests are kept.
+const MAX_KNOWN: usize = 4096;
+
+/// Digests of trusted files, known by what changes whenever they do. Only root can change such a file, and could change it
+/// just as well between hashing and execution.
+#[derive(Debug, Default)]
+pub(crate) struct HashCache {
+    known: Mutex<HashMap<State, Sha256>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct State {
+    file: Identity,
+    size: u64,
+    modified: (i64, u32),
+    changed: (i64, u32),
+}
+
+impl State {
+    fn of(file: &OwnedFd) -> Result<Self, Errno> {
+        let Facts { identity: file, size, modified, changed, .. } = Facts::of(file)?;
+        Ok(Self { file, size, modified, changed })
+    }
+}
+
+impl HashCache {
+    fn find(&self, state: &State) -> Option<Sha256> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(state).copied()
+    }
+
+    fn keep(&self, state: State, digest: Sha256) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(state, digest);
+    }
+}
+
+/// The bytes of a file with a trusted path.
+pub(super) fn trusted(file: OwnedFd, path: &OsText, hashes: &HashCache) -> Result<Bytes, NotMeasured> {
+    let state = |file: &OwnedFd| State::of(file).map_err(|errno| NotMeasured::system("looking at", path, errno));
+    let before = state(&file)?;
+    if before.size > MAX_SIZE {
+        return Err(NotMeasured::TooLarge { path: path.clone(), limit: MAX_SIZE });
+    }
+    let sha256 = match hashes.find(&before) {
+        Some(known) => known,
+        None => {
+            let (sha256, read) = whole(&file, MAX_SIZE).map_err(|errno| NotMeasured::system("reading", path, errno))?;
+            if state(&file)? != before || read != before.size {
+                return Err(NotMeasured::Changed { path: path.clone() });
+            }
+            hashes.keep(before, sha256);
+            sha256
+        }
+    };
+    Ok(Bytes { file, sha256, size: before.size, executable: true })
+}
+
+/// Digest and length of all that the descriptor leads to, up to `limit` bytes.
+pub(super) fn whole(file: &OwnedFd, limit: u64) -> Result<(Sha256, u64), Errno> {
+    let mut hasher = sha2::Sha256::new();
+    let mut buffer = vec![0; CHUNK];
+    let mut read = 0;
+    while read <= limit {
+        let chunk = read_at(file, &mut buffer, read)?;
+        if chunk.is_empty() {
+            break;
+        }
+        hasher.update(chunk);
+        read += chunk.len() as u64;
+    }
+    Ok((Sha256(hasher.finalize().into()), read))
+}
+
+/// `length` bytes from `offset` on, or fewer where the file ends.
+pub(super) fn piece(file: &OwnedFd, offset: u64, length: usize) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let Some(at) = offset.checked_add(filled as u64).filter(|at| i64::try_from(*at).is_ok()) else {
+            break;
+        };
+        match read_at(file, rest, at)?.len() {
+            0 => break,
+            more => filled += more,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+/// Some bytes from `offset` on; none at the end.
+pub(super) fn read_at<'a>(file: impl AsFd, buffer: &'a mut [u8], offset: u64) -> Result<&'a [u8], Errno> {
+    loop {
+        match rustix::io::pread(&file, &mut *buffer, offset) {
+            Err(Errno::INTR) => {}
+            Ok(length) => return Ok(buffer.get(..length).unwrap_or_default()),
+            Err(errno) => return Err(errno),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What is mounted: which kind of file system a component lies on, read from `/proc/self/mountinfo` (proc(5)). Asking the
+//! file system itself (`statfs`) would wait for whoever serves it, and cannot tell ext2 from ext4.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use elevon_policy::text::OsText;
+use rustix::io::Errno;
+
+use super::walk::Place;
+
+/// Local file systems whose owners and modes mean what they say. Overlays are judged by their layers.
+const LOCAL: [&str; 8] = ["ext4", "xfs", "btrfs", "zfs", "f2fs", "erofs", "squashfs", "tmpfs"];
+/// Others that programs may lie on; only their bytes count.
+const ELSEWHERE: [&str; 25] = [
+    "9p", "afs", "bcachefs", "ceph", "cifs", "ecryptfs", "exfat", "ext2", "ext3", "gfs2", "gpfs", "hfsplus", "iso9660",
+    "jfs", "lustre", "msdos", "nfs", "nfs4", "ntfs3", "ocfs2", "ramfs", "reiserfs", "smb3", "udf", "vfat",
+];
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Mount {
+    /// The file system's type, as the kernel names it.
+    pub(super) kind: String,
+    /// Whether it is what `/` lies on.
+    pub(super) root: bool,
+    /// Whether its owners prove nothing: set-id bits are off, or owners are mapped.
+    pub(super) unproven: bool,
+    /// The folders that an overlay is made of.
+    pub(super) layers: Vec<OsText>,
+}
+
+impl Mount {
+    /// Whether a program answers for it, and may answer as it likes, or never.
+    pub(super) fn served(&self) -> bool {
+        self.kind.starts_with("fuse")
+    }
+
+    /// Whether it is a known local one.
+    pub(super) fn local(&self) -> bool {
+        LOCAL.contains(&self.kind.as_str())
+    }
+
+    /// Whether it is made of layers.
+    pub(super) fn overlay(&self) -> bool {
+        self.kind == "overlay"
+    }
+
+    /// Whether programs may be read from it at all.
+    pub(super) fn holds_programs(&self) -> bool {
+        self.local() || self.overlay() || self.kind == "virtiofs" || ELSEWHERE.contains(&self.kind.as_str())
+    }
+
+    /// Whether its links are text and nothing more; those of the kernel's own file systems may lead into other namespaces.
+    pub(super) fn has_plain_links(&self) -> bool {
+        self.holds_programs()
+    }
+}
+
+/// The mount table, read when it is first needed, and again when a mount is not in it yet.
+#[derive(Debug, Default)]
+pub(super) struct Mounts {
+    known: RefCell<BTreeMap<u64, Rc<Mount>>>,
+}
+
+impl Mounts {
+    /// The mount of this number; `None` where this process has none such.
+    pub(super) fn of(&self, id: u64) -> Result<Option<Rc<Mount>>, Errno> {
+        if let Some(mount) = self.known.borrow().get(&id) {
+            return Ok(Some(Rc::clone(mount)));
+        }
+        let table = std::fs::read("/proc/self/mountinfo")
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        let root = Place::root()?.facts.mount;
+        *self.known.borrow_mut() = read(&table, root);
+        Ok(self.known.borrow().get(&id).map(Rc::clone))
+    }
+}
+
+/// Reads the table; lines that are not as proc(5) has them are left out, so that what lies there is on no known mount.
+fn read(table: &[u8], root: u64) -> BTreeMap<u64, Rc<Mount>> {
+    table.split(|byte| *byte == b'\n').filter_map(|line| mount(line, root)).collect()
+}
+
+fn mount(line: &[u8], root: u64) -> Option<(u64, Rc<Mount>)> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let options = fields.nth(4)?;
+    let mut behind = fields.skip_while(|field| *field != b"-").skip(1);
+    let kind = String::from_utf8(behind.next()?.to_vec()).ok()?;
+    let details = behind.nth(1).unwrap_or_default();
+    let unproven = options.split(|byte| *byte == b',').any(|option| option == b"nosuid" || option == b"idmapped");
+    let layers = if kind == "overlay" { layers(details) } else { Vec::new() };
+    Some((id, Rc::new(Mount { kind, root: id == root, unproven, layers })))
+}
+
+/// The folders in an overlay's options. Commas and blanks in them are escaped as `\054` and so on, colons as `\:`.
+fn layers(options: &[u8]) -> Vec<OsText> {
+    const KEYS: [&[u8]; 5] = [b"lowerdir", b"lowerdir+", b"datadir+", b"upperdir", b"workdir"];
+    let mut layers = Vec::new();
+    for option in options.split(|byte| *byte == b',') {
+        let Some(equals) = option.iter().position(|byte| *byte == b'=') else {
+            continue;
+        };
+        let (key, value) = option.split_at(equals);
+        if KEYS.contains(&key) {
+            layers.extend(folders(&unescaped(value.get(1..).unwrap_or_default())));
+        }
+    }
+    layers
+}
+
+fn folders(list: &[u8]) -> Vec<OsText> {
+    let mut folders = vec![Vec::new()];
+    let mut bytes = list.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match (byte, folders.last_mut()) {
+            (b':', _) => folders.push(Vec::new()),
+            (b'\\', Some(folder)) => folder.extend(bytes.next()),
+            (byte, Some(folder)) => folder.push(byte),
+            (_, None) => {}
+        }
+    }
+    folders.into_iter().filter(|folder| !folder.is_empty()).map(OsText::new).collect()
+}
+
+fn unescaped(text: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, tail)) = rest.split_first() {
+        match tail {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', behind @ ..] if *first == b'\\' => {
+                plain.push(((a - b'0') << 6) | ((b - b'0') << 3) | (c - b'0'));
+                rest = behind;
+            }
+            _ => {
+                plain.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &[u8] = b"36 35 98:0 /mnt1 / rw,noatime master:1 shared:2 - ext4 /dev/root rw,errors=continue\n\
+        40 36 0:5 / /media/stick rw,nosuid,nodev - ext4 /dev/sdb1 rw\n\
+        41 36 0:6 / /home/a\\040b rw - fuse.sshfs a@b:/ rw,user_id=1000\n\
+        42 36 0:7 / /merged rw - overlay overlay \
+rw,lowerdir=/lower\\0541:/a\\134:b,upperdir=/up,workdir=/work,xino=off\n\
+        43 36 0:8 / /new rw,idmapped - overlay none ro,lowerdir+=/x,datadir+=/y\n\
+        nonsense\n44 36\n45 36 0:9 / /short rw\n";
+
+    fn found(id: u64) -> Mount {
+        read(TABLE, 36).get(&id).map(|mount| Mount::clone(mount)).expect("it is in the table")
+    }
+
+    #[test]
+    fn the_table_is_read() {
+        assert_eq!(read(TABLE, 36).len(), 5);
+        assert!(found(36).local() && found(36).root && !found(36).unproven);
+        assert!(found(40).unproven && found(43).unproven && !found(40).root);
+        assert!(found(41).served() && !found(41).holds_programs());
+    }
+
+    #[test]
+    fn an_overlays_layers_are_found() {
+        let layers: Vec<OsText> = ["/lower,1", "/a:b", "/up", "/work"].map(OsText::from).into();
+        assert_eq!(found(42).layers, layers);
+        assert_eq!(found(43).layers, ["/x", "/y"].map(OsText::from));
+    }
+
+    #[test]
+    fn the_root_of_this_process_is_known() {
+        let mounts = Mounts::default();
+        let root = Place::root().expect("there is a root");
+        let mount = mounts.of(root.facts.mount).expect("the table can be read").expect("the root is mounted");
+        assert!(mount.root);
+        assert_eq!(mounts.of(u64::MAX).expect("the table can be read"), None);
+    }
+}

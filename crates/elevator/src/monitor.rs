@@ -1,0 +1,166 @@
+//! Inside, one for each launch: the leader of the program's session. It starts the program in a process group of its own,
+//! so that ^Z and fg work, passes signals on, and tells the session outside what became of it.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use elevon_policy::event::Exit;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, WaitOptions, ioctl_tiocsctty, setpgid, setsid, waitpid};
+use serde::{Deserialize, Serialize};
+
+use crate::connection::{Connection, Lost};
+use crate::launch::program::{self, Start};
+use crate::launch::{Descriptors, Plan, containment};
+use crate::syscall::{self, Fork};
+
+/// From the monitor to its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum FromMonitor {
+    /// The program runs.
+    Started,
+    /// It could not be executed; with the error's number.
+    Failed(i32),
+    /// It was stopped by this signal.
+    Stopped(i32),
+    /// It ended.
+    Ended(Exit),
+}
+
+/// From the session to its monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ToMonitor {
+    /// Pass this signal on to the program's process group.
+    Signal(i32),
+}
+
+/// No message between the two is longer.
+pub(crate) const LIMIT: usize = 1 << 10;
+
+/// Becomes the monitor, in the forked child.
+pub(crate) fn run(plan: &Plan, descriptors: &Descriptors, terminal: Option<&OwnedFd>, line: OwnedFd) -> ! {
+    let line = Connection::new(line, LIMIT, None);
+    let status = match watch(plan, descriptors, terminal, line) {
+        Ok(()) | Err(Lost::Closed) => 0,
+        Err(lost) => {
+            eprintln!("elevon-elevator: the monitor of launch {} cannot go on: {lost}", plan.launch);
+            1
+        }
+    };
+    syscall::exit_now(status)
+}
+
+fn watch(
+    plan: &Plan,
+    descriptors: &Descriptors,
+    terminal: Option<&OwnedFd>,
+    mut line: Connection,
+) -> Result<(), Lost> {
+    syscall::name_process(c"elevon-monitor");
+    setsid()?;
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU]
+    {
+        syscall::ignore(signal);
+    }
+    let signals = syscall::signal_descriptor(&[libc::SIGCHLD])?;
+    if let Some(terminal) = terminal {
+        ioctl_tiocsctty(terminal)?;
+    }
+    if let Some(cgroup) = &plan.cgroup {
+        enter(cgroup)?;
+    }
+    let program = match start(plan, descriptors, terminal)? {
+        Ok(program) => program,
+        Err(errno) => return line.send(&FromMonitor::Failed(errno)),
+    };
+    // From here on the monitor holds nothing of the user's, and not the terminal either: its session's end must be seen.
+    syscall::close_all_but(&[2, line.socket().as_raw_fd(), signals.as_raw_fd()])?;
+    line.send(&FromMonitor::Started)?;
+    loop {
+        let mut ready = [
+            PollFd::from_borrowed_fd(line.socket(), PollFlags::IN),
+            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+        ];
+        poll(&mut ready, None).map_err(io::Error::from)?;
+        let [asked, changed] = ready.map(|fd| !fd.revents().is_empty());
+        if asked {
+            let ToMonitor::Signal(signal) = line.receive()?;
+            // It may have ended meanwhile.
+            let _ = syscall::signal_group(program, signal);
+        }
+        if changed {
+            // What the signal says is read from the child itself.
+            let _ = rustix::io::read(&signals, &mut [0; 1024]);
+            for change in changes(program) {
+                line.send(&change)?;
+                if matches!(change, FromMonitor::Ended(_)) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+fn enter(cgroup: &Path) -> Result<(), Lost> {
+    Ok(containment::enter(cgroup)?)
+}
+
+/// Forks and executes the program; the error's number where it could not be executed.
+fn start(
+    plan: &Plan,
+    descriptors: &Descriptors,
+    terminal: Option<&OwnedFd>,
+) -> io::Result<Result<Pid, i32>> {
+    let (reads, writes) = pipe_with(PipeFlags::CLOEXEC)?;
+    match syscall::fork()? {
+        Fork::Child => {
+            let standard = descriptors.standard.each_ref().map(|fd| match terminal {
+                Some(terminal) if rustix::termios::isatty(fd) => terminal.as_fd(),
+                _ => fd.as_fd(),
+            });
+            let error = program::become_program(&Start {
+                plan,
+                directory: descriptors.directory.as_fd(),
+                standard,
+                terminal: terminal.map(AsFd::as_fd),
+                program: descriptors.program.as_fd(),
+                script: descriptors.script.as_ref().map(AsFd::as_fd),
+            });
+            // Should this fail too, the parent sees an end without a start.
+            let _ = rustix::io::write(&writes, &program::errno(&error).to_ne_bytes());
+            syscall::exit_now(126)
+        }
+        Fork::Parent(pid) => {
+            drop(writes);
+            // The child does the same: whoever comes first.
+            let _ = setpgid(Some(pid), Some(pid));
+            let mut errno = [0; 4];
+            let read = loop {
+                match rustix::io::read(&reads, &mut errno) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    read => break read?,
+                }
+            };
+            Ok(if read == 0 { Ok(pid) } else { Err(i32::from_ne_bytes(errno)) })
+        }
+    }
+}
+
+/// What became of the program since it was last asked.
+fn changes(program: Pid) -> Vec<FromMonitor> {
+    let mut changes = Vec::new();
+    while let Ok(Some((_, status))) = waitpid(Some(program), WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+        if let Some(signal) = status.stopping_signal() {
+            changes.push(FromMonitor::Stopped(signal));
+        } else if let Some(code) = status.exit_status() {
+            changes.push(FromMonitor::Ended(Exit::Code(code)));
+            break;
+        } else if let Some(signal) = status.terminating_signal() {
+            changes.push(FromMonitor::Ended(Exit::Signal(signal)));
+            break;
+        }
+    }
+    changes
+}

@@ -1,0 +1,256 @@
+//! The only `unsafe` of the repository: the few system calls that have no safe wrapper. Each function is one call, or a
+//! few that belong together, and says what it relies on.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+// ---- processes ----
+
+/// Which side of a fork this is.
+pub(crate) enum Fork {
+    /// The one that forked.
+    Parent(rustix::process::Pid),
+    /// The new one.
+    Child,
+}
+
+/// Forks. Only for processes with a single thread: the spawner, a session, a monitor. There the child may go on with the
+/// allocator and everything else as it finds it.
+pub(crate) fn fork() -> io::Result<Fork> {
+    // SAFETY: the callers have one thread, so no lock is held by a thread that the child would lack.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Fork::Child),
+        pid => rustix::process::Pid::from_raw(pid).map(Fork::Parent).ok_or_else(io::Error::last_os_error),
+    }
+}
+
+/// Ends this process at once, without destructors or exit handlers: for forked children.
+pub(crate) fn exit_now(status: i32) -> ! {
+    // SAFETY: `_exit` takes any number and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Executes the program behind a descriptor; returns only if that failed.
+pub(crate) fn execute(file: BorrowedFd<'_>, argv: &[CString], environment: &[CString]) -> io::Error {
+    let pointers = |strings: &[CString]| {
+        strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect::<Vec<_>>()
+    };
+    let (argv, environment) = (pointers(argv), pointers(environment));
+    // SAFETY: both arrays end with a null pointer, and they and their strings outlive the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+    }
+    io::Error::last_os_error()
+}
+
+/// Marks every descriptor from `first` on as close-on-exec.
+pub(crate) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
+    let first = libc::c_uint::try_from(first).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: sets a flag on descriptors; touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Puts a copy of a descriptor at exactly this number, open across exec.
+pub(crate) fn place(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
+    if fd.as_raw_fd() == number {
+        // SAFETY: clears a flag on a descriptor that the caller holds.
+        let result = unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+        return if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    }
+    // SAFETY: the caller is a forked child that is about to execute and owns its descriptor table.
+    let result = unsafe { libc::dup2(fd.as_raw_fd(), number) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A copy of a descriptor, at `least` or the next free number, open across exec.
+pub(crate) fn keep_open(fd: BorrowedFd<'_>, least: RawFd) -> io::Result<RawFd> {
+    // SAFETY: duplicates a descriptor that the caller holds.
+    let number = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD, least) };
+    if number == -1 { Err(io::Error::last_os_error()) } else { Ok(number) }
+}
+
+/// Closes the inherited descriptors of a forked child but these.
+pub(crate) fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+    let mut keep: Vec<libc::c_uint> = keep.iter().filter_map(|fd| libc::c_uint::try_from(*fd).ok()).collect();
+    keep.sort_unstable();
+    let mut first = 0;
+    for fd in keep.into_iter().map(Some).chain([None]) {
+        let last = match fd {
+            Some(0) => {
+                first = 1;
+                continue;
+            }
+            Some(fd) => fd - 1,
+            None => libc::c_uint::MAX,
+        };
+        if first <= last {
+            // SAFETY: the caller is a forked child that owns its descriptor table and uses none of the closed ones.
+            let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            if result == -1 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        first = last.saturating_add(2);
+    }
+    Ok(())
+}
+
+// ---- signals ----
+
+/// Every signal as a program expects it at its start: default action, nothing blocked.
+pub(crate) fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL runs no code of ours; numbers that cannot be set are refused by the kernel.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an all-zero set is empty and valid; the call only reads it.
+    unsafe {
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Ignores a signal.
+pub(crate) fn ignore(signal: i32) {
+    // SAFETY: SIG_IGN runs no code of ours.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+/// Blocks these signals in this thread, and in those it starts, and gives a descriptor that reads them.
+pub(crate) fn signal_descriptor(signals: &[i32]) -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised before it is used; the descriptor is fresh and owned by nobody else.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in signals {
+            libc::sigaddset(&raw mut set, *signal);
+        }
+        if libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
+            -1 => Err(io::Error::last_os_error()),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+/// Sends any signal number to a process group.
+pub(crate) fn signal_group(group: rustix::process::Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: touches no memory.
+    let result = unsafe { libc::kill(-group.as_raw_nonzero().get(), signal) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+// ---- credentials ----
+
+/// Takes on the identity a program is to run with, for good, and reads it back. The order is groups, group, user: each
+/// step still has the right to do the next. Any difference is an error, and the caller must not go on.
+pub(crate) fn take_on(uid: libc::uid_t, gid: libc::gid_t, groups: &[libc::gid_t]) -> io::Result<()> {
+    let check = |result: libc::c_int| if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    // SAFETY: the pointers lead to live arrays of the stated length.
+    unsafe {
+        check(libc::setgroups(groups.len(), groups.as_ptr()))?;
+        check(libc::setresgid(gid, gid, gid))?;
+        check(libc::setresuid(uid, uid, uid))?;
+        let (mut users, mut owned_groups) = ([0; 3], [0; 3]);
+        let [real, effective, saved] = &mut users;
+        check(libc::getresuid(real, effective, saved))?;
+        let [real, effective, saved] = &mut owned_groups;
+        check(libc::getresgid(real, effective, saved))?;
+        let count = libc::getgroups(0, std::ptr::null_mut());
+        check(count)?;
+        let mut found = vec![0; usize::try_from(count).unwrap_or(0)];
+        check(libc::getgroups(count, found.as_mut_ptr()))?;
+        let mut wanted = groups.to_vec();
+        wanted.sort_unstable();
+        found.sort_unstable();
+        if users != [uid; 3] || owned_groups != [gid; 3] || found != wanted {
+            return Err(io::Error::other("the kernel did not take on the credentials that were set"));
+        }
+    }
+    Ok(())
+}
+
+// ---- file-system credentials of this thread ----
+// Raw calls, so that they change this thread only: a library's wrapper may carry a change to all threads.
+
+/// Sets the user that this thread's file accesses count as, and returns the one before. The kernel reports no failure:
+/// ask with `u32::MAX`, which is nobody and changes nothing.
+pub(crate) fn set_file_system_user(uid: u32) -> u32 {
+    // SAFETY: takes a number; touches no memory.
+    let before = unsafe { libc::syscall(libc::SYS_setfsuid, libc::c_ulong::from(uid)) };
+    before as u32
+}
+
+/// Sets the group that this thread's file accesses count as, and returns the one before; see [`set_file_system_user`].
+pub(crate) fn set_file_system_group(gid: u32) -> u32 {
+    // SAFETY: takes a number; touches no memory.
+    let before = unsafe { libc::syscall(libc::SYS_setfsgid, libc::c_ulong::from(gid)) };
+    before as u32
+}
+
+/// Whether this thread, with the file-system credentials it has now, may execute what the descriptor leads to. Not emulated
+/// where the kernel, or a filter in front of it, lacks the call: an emulation would ask with the real user, who is root.
+pub(crate) fn may_execute(file: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    // SAFETY: the kernel reads one empty string.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_faccessat2,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::X_OK,
+            libc::AT_EACCESS | libc::AT_EMPTY_PATH,
+        )
+    };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(rustix::io::Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(rustix::io::Errno::IO))
+}
+
+// ---- sockets ----
+
+/// A descriptor of the process that connected this socket, which stays its even when the number is used again. `None`
+/// where the kernel does not have it (before 6.5).
+pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+    const SO_PEERPIDFD: libc::c_int = 77;
+    let mut fd: libc::c_int = -1;
+    let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
+    // SAFETY: the kernel writes at most `length` bytes to `fd`, which is that long.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERPIDFD,
+            (&raw mut fd).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        // SAFETY: the kernel made this descriptor for us just now.
+        return Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) }));
+    }
+    match io::Error::last_os_error() {
+        error if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(None),
+        error => Err(error),
+    }
+}
+
+/// Names this process, for `ps`.
+pub(crate) fn name_process(name: &CStr) {
+    // SAFETY: the kernel reads at most 16 bytes of a string that ends with NUL.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+}
