@@ -2,6 +2,7 @@
 //! deadline; nothing sleeps for a while and hopes.
 #![allow(clippy::disallowed_methods)]
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +14,19 @@ pub const SOON: Duration = Duration::from_secs(20);
 
 /// Between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(2);
+
+/// Whether someone wants this program to stop.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Makes the next wait give up: what unwinds then cleans up, with waits of its own.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::Relaxed);
+}
+
+/// Whether [`interrupt`] was called; says so once.
+pub fn interrupted() -> bool {
+    INTERRUPTED.swap(false, Ordering::Relaxed)
+}
 
 /// The wall clock, as the programs under test read it.
 pub fn now() -> Timestamp {
@@ -58,6 +72,9 @@ pub fn until<T>(what: &str, span: Duration, mut look: impl FnMut() -> Result<Opt
     loop {
         if let Some(found) = look()? {
             return Ok(found);
+        }
+        if interrupted() {
+            bail!("interrupted while waiting for this: {what}");
         }
         if deadline.left().is_none() {
             bail!("waited {span:?} for this, and it did not happen: {what}");

@@ -6,6 +6,7 @@ pub mod binaries;
 pub mod browser;
 pub mod clock;
 pub mod console;
+pub mod demo;
 pub mod form;
 pub mod leftovers;
 pub mod person;

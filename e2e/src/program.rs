@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -37,6 +37,8 @@ impl Program {
         let out = logs.join(format!("{number:03}-{name}.out"));
         let err = logs.join(format!("{number:03}-{name}.err"));
         let child = command
+            // ^C in the terminal of a demo is for the demo, which ends the others in their order.
+            .process_group(0)
             .stdin(input)
             .stdout(File::create(&out).with_context(|| format!("create {}", out.display()))?)
             .stderr(File::create(&err)?)

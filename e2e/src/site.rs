@@ -21,15 +21,15 @@ use crate::binaries::binary;
 use crate::clock::{SOON, until, until_true};
 use crate::console::Console;
 use crate::leftovers::{self, Marks};
-use crate::person::Person;
+use crate::person::{Person, exists};
 use crate::program::{Program, Ran, must, run};
 
-/// The password of every account that a site makes.
+/// The password of every account of a test's site.
 pub const PASSWORD: &str = "correct horse battery staple";
 
-/// Who a site is for, and how its things are called.
+/// What a site is made of: names that nothing else on the computer has.
 #[derive(Debug, Clone)]
-pub struct Names {
+pub struct Layout {
     /// Begins the names of the site's directories in /tmp and /opt.
     pub directory: String,
     /// The user who asks.
@@ -38,20 +38,26 @@ pub struct Names {
     pub bob: String,
     /// The agent's user.
     pub agent: String,
+    /// The console's port and the agents'.
+    pub ports: (u16, u16),
+    /// The password of the accounts.
+    pub password: String,
 }
 
-impl Names {
-    /// Names that no other site uses.
-    pub fn unique() -> Self {
+impl Layout {
+    /// One that no other site has.
+    pub fn unique() -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let mark = format!("{}x{number}", std::process::id());
-        Self {
+        Ok(Self {
             directory: format!("elevon-e2e-{mark}"),
             alice: format!("elvt{mark}alice"),
             bob: format!("elvt{mark}bob"),
             agent: format!("elvt{mark}agent"),
-        }
+            ports: (free_port()?, free_port()?),
+            password: PASSWORD.into(),
+        })
     }
 }
 
@@ -78,7 +84,9 @@ pub struct Site {
     pub agent: Option<Program>,
     /// The elevator; none while it is stopped.
     pub elevator: Option<Program>,
+    layout: Layout,
     ca: String,
+    closed: bool,
     launches: Mutex<BTreeSet<String>>,
     _grounds: Grounds,
 }
@@ -113,29 +121,25 @@ pub fn free_port() -> Result<u16> {
     }
 }
 
-/// A server that is being started, before anything else is there.
-#[derive(Debug)]
-pub struct Server {
-    /// It, running.
-    pub program: Program,
-    /// Where the console is.
-    pub address: String,
+/// A server that was just started.
+struct Server {
+    program: Program,
+    address: String,
     /// The link that makes the first owner, where there is no account yet.
-    pub set_up: Option<String>,
+    set_up: Option<String>,
 }
 
 impl Site {
     /// A site with users, two accounts (`owner`, `approver`), and an enrolled computer whose agent and elevator run.
     /// No policy is deployed yet.
     pub fn start() -> Result<Self> {
-        let site = Self::start_named(Names::unique())?;
-        site.account("approver", "approver")?;
-        Ok(site)
+        Self::start_as(Layout::unique()?)
     }
 
-    /// [`Site::start`] with these names, and without the account `approver`.
-    pub fn start_named(names: Names) -> Result<Self> {
-        let mut site = Self::prepared(names)?;
+    /// [`Site::start`] with this layout.
+    pub fn start_as(layout: Layout) -> Result<Self> {
+        let mut site = Self::prepared(layout)?;
+        site.account("approver", "approver")?;
         site.enroll()?;
         site.start_elevator()?;
         site.start_agent()?;
@@ -144,11 +148,11 @@ impl Site {
     }
 
     /// A site whose server runs, with its users and its first owner, and whose computer is not enrolled yet.
-    pub fn prepared(names: Names) -> Result<Self> {
+    pub fn prepared(layout: Layout) -> Result<Self> {
         ensure!(geteuid().is_root(), "this needs root: it makes users and elevates programs for real");
         let grounds = Grounds {
-            tree: PathBuf::from("/tmp").join(&names.directory),
-            programs: PathBuf::from("/opt").join(&names.directory),
+            tree: PathBuf::from("/tmp").join(&layout.directory),
+            programs: PathBuf::from("/opt").join(&layout.directory),
         };
         let (tree, programs) = (grounds.tree.clone(), grounds.programs.clone());
         for directory in [
@@ -162,18 +166,19 @@ impl Site {
             folder(directory, 0o755)?;
         }
         let person = |name: &str| Person::create(name, &tree.join("home").join(name));
-        let (alice, bob, agent_user) = (person(&names.alice)?, person(&names.bob)?, person(&names.agent)?);
+        let (alice, bob, agent_user) = (person(&layout.alice)?, person(&layout.bob)?, person(&layout.agent)?);
         folder(&tree.join("agent"), 0o700)?;
         chown(tree.join("agent"), Some(agent_user.uid), Some(agent_user.gid))?;
         for program in ["elevon", "elevon-agent"] {
             copy(&binary(program)?, &programs.join("bin").join(program))?;
         }
+        fs::write(tree.join("ports"), format!("{} {}", layout.ports.0, layout.ports.1))?;
         let mut server = start_server(&tree)?;
         let set_up = server.set_up.take().context("a new server prints no set-up link")?;
         let ca = fs::read_to_string(tree.join("server/keys/ca.pem"))
             .context("read the CA that the server made")?;
         Console::at(&server.address, &ca)?
-            .set_up(&set_up, "owner", PASSWORD)
+            .set_up(&set_up, "owner", &layout.password)
             .context("make the first owner")?;
         let token =
             must(&mut server_command(&tree, &["api-token", "create", "e2e", "--role", "owner"])?, b"")?;
@@ -190,6 +195,8 @@ impl Site {
             agent: None,
             elevator: None,
             ca,
+            layout,
+            closed: false,
             launches: Mutex::default(),
             _grounds: grounds,
         })
@@ -357,10 +364,12 @@ impl Site {
         Ok(to)
     }
 
-    /// Makes an account with [`PASSWORD`].
+    /// Makes an account with the site's password.
     pub fn account(&self, name: &str, role: &str) -> Result<()> {
         let mut command = self.server_command(&["account", "create", name, "--role", role])?;
-        must(&mut command, format!("{PASSWORD}\n").as_bytes()).map(drop).context("make an account")
+        must(&mut command, format!("{}\n", self.layout.password).as_bytes())
+            .map(drop)
+            .context("make an account")
     }
 
     /// The console, nobody signed in.
@@ -370,7 +379,12 @@ impl Site {
 
     /// The console, signed in as this account.
     pub fn signed_in(&self, name: &str) -> Result<Console> {
-        self.console()?.signed_in(name, PASSWORD)
+        self.console()?.signed_in(name, &self.layout.password)
+    }
+
+    /// The password of its accounts.
+    pub fn password(&self) -> &str {
+        &self.layout.password
     }
 
     /// The API with another token.
@@ -451,8 +465,27 @@ impl Site {
         }
     }
 
+    /// Stops and removes everything; what went wrong, or was left behind.
+    pub fn finish(mut self) -> Vec<String> {
+        let mut troubles = self.close();
+        let (marks, layout) = (self.marks(), self.layout.clone());
+        drop(self);
+        let users = [layout.alice, layout.bob, layout.agent];
+        troubles.extend(users.iter().filter(|name| exists(name)).map(|name| format!("the user {name}")));
+        let remaining = marks.directories.iter().filter(|directory| directory.exists());
+        troubles.extend(remaining.map(|directory| format!("the directory {}", directory.display())));
+        troubles
+    }
+
+    /// Ends what the site's users still run by themselves: shells that someone left open.
+    pub fn end_shells(&self) {
+        let own = Marks { uids: vec![self.alice.uid, self.bob.uid], ..Marks::default() };
+        leftovers::end(&leftovers::processes(&own));
+    }
+
     /// Stops everything, and says what went wrong or was left behind.
     fn close(&mut self) -> Vec<String> {
+        self.closed = true;
         self.note_launches();
         let mut troubles = Vec::new();
         let programs = [("agent", self.agent.take()), ("elevator", self.elevator.take())];
@@ -482,6 +515,9 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
+        if self.closed {
+            return;
+        }
         if std::thread::panicking() {
             eprintln!("{}", self.log());
         }
@@ -505,12 +541,8 @@ fn stopped(name: &str, mut program: Program) -> Option<String> {
     }
 }
 
-/// Starts the server on a site's state: on the ports it had, or on free ones.
+/// Starts the server on a site's state.
 fn start_server(tree: &Path) -> Result<Server> {
-    let ports = tree.join("ports");
-    if !ports.exists() {
-        fs::write(&ports, format!("{} {}", free_port()?, free_port()?))?;
-    }
     let mut program = Program::start("server", &mut server_command(tree, &["serve"])?, &tree.join("logs"))?;
     // The set-up link comes last, and only while there is no account; the line before it always comes.
     program.line("saying where agents connect", |line| line.strip_prefix("Agents").map(str::to_owned))?;

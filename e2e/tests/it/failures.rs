@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use elevon_e2e::clock::{SOON, until};
 use elevon_e2e::program::{Ran, must, run};
-use elevon_e2e::site::{Names, PASSWORD, Site};
+use elevon_e2e::site::{Layout, PASSWORD, Site};
 
 use crate::scene::Scene;
 
@@ -106,7 +106,7 @@ fn a_restarted_server_keeps_grants() -> Result<()> {
 
 #[test]
 fn a_wrong_password_and_an_unknown_user_look_the_same() -> Result<()> {
-    let site = Site::prepared(Names::unique())?;
+    let site = Site::prepared(Layout::unique()?)?;
     site.account("someone", "approver")?;
     let wrong = site.console()?.sign_in("someone", "not the password")?;
     let unknown = site.console()?.sign_in("nobody-at-all", "not the password")?;
@@ -127,7 +127,7 @@ fn a_wrong_password_and_an_unknown_user_look_the_same() -> Result<()> {
 
 #[test]
 fn a_port_is_taken() -> Result<()> {
-    let site = Site::prepared(Names::unique())?;
+    let site = Site::prepared(Layout::unique()?)?;
     let mut second = site.server_command(&["serve"])?;
     second.env("ELEVON_STATE_DIR", site.tree.join("second"));
     let port = site.address.rsplit(':').next().unwrap_or_default();
@@ -137,7 +137,7 @@ fn a_port_is_taken() -> Result<()> {
 
 #[test]
 fn a_second_server_on_the_same_state_is_refused() -> Result<()> {
-    let site = Site::prepared(Names::unique())?;
+    let site = Site::prepared(Layout::unique()?)?;
     let mut second = site.server_command(&["serve"])?;
     second.env("ELEVON_LISTEN", "127.0.0.1:0").env("ELEVON_AGENTS_LISTEN", "127.0.0.1:0");
     let state = site.tree.join("server");
@@ -149,7 +149,7 @@ fn a_second_server_on_the_same_state_is_refused() -> Result<()> {
 
 #[test]
 fn a_setting_that_does_not_exist_is_an_error() -> Result<()> {
-    let site = Site::prepared(Names::unique())?;
+    let site = Site::prepared(Layout::unique()?)?;
     let file = site.tree.join("wrong.toml");
     fs::write(&file, "no_such_setting = true\n")?;
     let commands = [
@@ -207,7 +207,7 @@ fn a_bundle_that_was_tampered_with_is_refused() -> Result<()> {
 
 #[test]
 fn an_enrollment_token_that_does_not_do_is_refused() -> Result<()> {
-    let site = Site::prepared(Names::unique())?;
+    let site = Site::prepared(Layout::unique()?)?;
     let line = must(&mut site.server_command(&["enrollment-token", "create"])?, b"")?;
     let token =
         line.split_whitespace().find(|word| word.starts_with("elevon1.")).context("a token")?.to_owned();
@@ -236,7 +236,7 @@ fn an_enrollment_token_that_does_not_do_is_refused() -> Result<()> {
 
 #[test]
 fn a_computer_that_is_not_enrolled_elevates_nothing() -> Result<()> {
-    let mut site = Site::prepared(Names::unique())?;
+    let mut site = Site::prepared(Layout::unique()?)?;
     let mut command = site.elevator_command(&["run"])?;
     site.start_elevator_as(&mut command)?;
     let ran = site.alice_runs(&["run", "--", "true"])?;

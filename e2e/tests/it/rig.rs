@@ -12,7 +12,7 @@ use elevon_e2e::clock::{SOON, now, throughout, until_true};
 use elevon_e2e::leftovers::{self, Marks};
 use elevon_e2e::person::{Person, exists};
 use elevon_e2e::program::{must, run};
-use elevon_e2e::site::Names;
+use elevon_e2e::site::Layout;
 use elevon_e2e::terminal::Terminal;
 
 /// A directory that is removed again.
@@ -20,7 +20,7 @@ struct Scratch(std::path::PathBuf);
 
 impl Scratch {
     fn new() -> Result<Self> {
-        let path = Path::new("/tmp").join(Names::unique().directory);
+        let path = Path::new("/tmp").join(Layout::unique()?.directory);
         fs::create_dir(&path)?;
         Ok(Self(path))
     }
@@ -40,7 +40,7 @@ fn last_beat(heart: &Path) -> i64 {
 #[test]
 fn a_person_is_a_real_user_and_goes_away() -> Result<()> {
     let scratch = Scratch::new()?;
-    let name = Names::unique().alice;
+    let name = Layout::unique()?.alice;
     {
         let person = Person::create(&name, &scratch.0.join("home"))?;
         let mut command = Command::new(binary("as-user")?);
