@@ -150,9 +150,16 @@ impl fmt::Display for Error {
                     socket.display()
                 )
             }
-            Self::Lost(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => f.write_str(
-                "the elevator closed the connection; try again, and if it happens again, its log says why",
-            ),
+            Self::Lost(cause)
+                if matches!(
+                    cause.kind(),
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+                ) =>
+            {
+                f.write_str(
+                    "the elevator closed the connection; try again, and if it happens again, its log says why",
+                )
+            }
             Self::Lost(cause) => write!(f, "the connection to the elevator broke off ({cause}); try again"),
             Self::Malformed(malformed) => {
                 write!(

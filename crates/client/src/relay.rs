@@ -11,7 +11,7 @@ use elevon_policy::time::Span;
 use elevon_wire::conversation::{FromClient, Refused, ToClient};
 use elevon_wire::frame::Frame;
 use nix::sys::signal::Signal;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::signals::Signals;
@@ -19,6 +19,10 @@ use crate::terminal::Terminal;
 
 /// So much may wait for the terminal or the socket before no more is taken from the other side, in bytes.
 const WAITING_LIMIT: usize = 256 << 10;
+
+/// How often a job in the background looks whether it is in front again: a shell that brings a running job to the front
+/// tells nobody.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 
 /// How it ended.
 #[derive(Debug, PartialEq)]
@@ -39,6 +43,8 @@ pub(crate) struct Relay<'a> {
     terminal: Option<Terminal>,
     to_socket: VecDeque<u8>,
     to_terminal: VecDeque<u8>,
+    /// The terminal went away while it was being set.
+    hung_up: bool,
 }
 
 /// What can be done without waiting.
@@ -60,7 +66,7 @@ impl<'a> Relay<'a> {
         terminal: Option<Terminal>,
     ) -> Result<Over, Error> {
         let (to_socket, to_terminal) = Default::default();
-        let mut relay = Self { conversation, signals, terminal, to_socket, to_terminal };
+        let mut relay = Self { conversation, signals, terminal, to_socket, to_terminal, hung_up: false };
         let over = relay.begin().and_then(|()| relay.go_along());
         if !matches!(over, Ok(Over::HungUp)) {
             relay.show_the_rest().map_err(Error::Lost)?;
@@ -91,7 +97,10 @@ impl<'a> Relay<'a> {
             if ready.signal {
                 self.take_signals().map_err(Error::Lost)?;
             }
-            if ready.hung_up {
+            if self.terminal.as_ref().is_some_and(|terminal| terminal.is_behind() && terminal.is_in_front()) {
+                self.take_terminal();
+            }
+            if ready.hung_up || self.hung_up {
                 return Ok(Over::HungUp);
             }
             if ready.typed && !self.read_typed().map_err(Error::Lost)? {
@@ -125,7 +134,8 @@ impl<'a> Relay<'a> {
         if let Some(output) = &output {
             fds.push(PollFd::new(output, PollFlags::OUT));
         }
-        match poll(&mut fds, None) {
+        let behind = self.terminal.as_ref().is_some_and(Terminal::is_behind);
+        match poll(&mut fds, behind.then_some(&LOOK)) {
             Ok(_) => {}
             Err(Errno::INTR) => return Ok(Ready::default()),
             Err(errno) => return Err(errno.into()),
@@ -164,7 +174,7 @@ impl<'a> Relay<'a> {
         while let Some(signal) = self.signals.next()? {
             match signal {
                 Signal::SIGWINCH => self.tell_size(),
-                Signal::SIGCONT => self.go_on()?,
+                Signal::SIGCONT => self.go_on(),
                 other => self.tell(&FromClient::Signal { number: other as i32 }),
             }
         }
@@ -176,7 +186,8 @@ impl<'a> Relay<'a> {
         let signal = Signal::try_from(number).unwrap_or(Signal::SIGSTOP);
         let wants_terminal = matches!(signal, Signal::SIGTTIN | Signal::SIGTTOU);
         if wants_terminal && self.terminal.as_ref().is_some_and(Terminal::is_in_front) {
-            return self.go_on();
+            self.go_on();
+            return Ok(());
         }
         self.show().map_err(io::Error::other)?;
         if let Some(terminal) = &mut self.terminal {
@@ -189,16 +200,19 @@ impl<'a> Relay<'a> {
                 self.tell(&FromClient::Signal { number: signal as i32 });
             }
         }
-        self.go_on()
+        self.go_on();
+        Ok(())
     }
 
-    fn go_on(&mut self) -> io::Result<()> {
-        if let Some(terminal) = &mut self.terminal {
-            terminal.enter_raw()?;
-        }
-        self.tell_size();
+    fn go_on(&mut self) {
+        self.take_terminal();
         self.tell(&FromClient::Continue);
-        Ok(())
+    }
+
+    fn take_terminal(&mut self) {
+        // A terminal that hangs up sends SIGCONT along with SIGHUP, and cannot be set any more.
+        self.hung_up |= self.terminal.as_mut().is_some_and(|terminal| terminal.enter_raw().is_err());
+        self.tell_size();
     }
 
     fn tell_size(&mut self) {

@@ -111,12 +111,16 @@ fn next(
             Err(errno) => return Err(Error::Lost(errno.into()).into()),
         }
         let [message, signal] = fds.map(|fd| !fd.revents().is_empty());
-        if signal && let Some(signal) = deciding_signal(signals, waiting).map_err(cannot_take_signals)? {
+        // A message goes first: once the application starts, a signal is for the application.
+        if message {
+            if let Err(error) = conversation.read() {
+                clear(waiting);
+                return Err(error.into());
+            }
+        } else if signal
+            && let Some(signal) = deciding_signal(signals, waiting).map_err(cannot_take_signals)?
+        {
             return Ok(Next::Signal(signal));
-        }
-        if message && let Err(error) = conversation.read() {
-            clear(waiting);
-            return Err(error.into());
         }
     }
 }

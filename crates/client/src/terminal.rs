@@ -58,6 +58,11 @@ impl Terminal {
         self.before.is_some()
     }
 
+    /// Whether it would be read from, were this job in front.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.input.is_some() && !self.is_raw()
+    }
+
     /// Whether this job is the one that may read the terminal and change its modes. A terminal that is not the controlling
     /// one knows no jobs.
     pub(crate) fn is_in_front(&self) -> bool {
@@ -75,8 +80,8 @@ impl Terminal {
             return Ok(());
         };
         // Stopped from outside while raw, and going on: what to restore is still what it was before the first time.
-        let before = match self.before.take() {
-            Some(before) => before,
+        let before = match &self.before {
+            Some(before) => before.clone(),
             None => rustix::termios::tcgetattr(input)?,
         };
         let mut raw = before.clone();
