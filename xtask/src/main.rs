@@ -1,3 +1,75 @@
-//! Placeholder while the crate is being laid out.
+//! Developer commands, and the house rules as tests. `cargo xtask help` lists them.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bless;
+mod clock;
+mod demo;
+mod deny;
+mod fuzz;
+mod packages;
+mod postgres;
+mod program;
+mod test;
+mod tidy;
+
+/// What a developer of Elevon runs.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Xtask {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The main job on this computer: a server, an agent and an elevator in a temporary site, to try by hand. Needs root.
+    Demo {
+        /// Plays the whole story by itself, and exits 0 only if all of it happened.
+        #[arg(long)]
+        auto: bool,
+        /// Given to the demo as they are.
+        #[arg(last = true)]
+        more: Vec<String>,
+    },
+    /// Everything CI runs, step by step; stops at the first failure.
+    Test {
+        /// Only these steps; all of them when none is named.
+        steps: Vec<String>,
+        /// Prints the steps and what each is for.
+        #[arg(long)]
+        list: bool,
+    },
+    /// The house rules: who may depend on whom, where `unsafe` and SQL may stand, names, what documents may say.
+    Tidy,
+    /// Accepts golden files, snapshots and the elevator's dependency list as they are now.
+    Bless,
+    /// Fuzzes one target, or lists them. Works with the stable toolchain; needs a C++ compiler.
+    Fuzz {
+        /// Such as `frame`.
+        target: Option<String>,
+        /// For how many seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Xtask::parse().command {
+        Command::Demo { auto, more } => demo::demo(auto, &more),
+        Command::Test { list: true, .. } => test::list(),
+        Command::Test { steps, list: false } => test::test(&steps),
+        Command::Tidy => tidy::tidy(),
+        Command::Bless => bless::bless(),
+        Command::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

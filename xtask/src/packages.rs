@@ -1,0 +1,85 @@
+//! The system's packages that tests need beyond a Rust toolchain and a C compiler.
+
+use std::fs;
+
+use anyhow::{Context, Result, bail};
+
+use crate::program::{find, is_root, program, run};
+
+/// A package of Debian and Ubuntu, and the program that shows that it is there.
+struct Package {
+    name: &'static str,
+    shown_by: Shown,
+}
+
+enum Shown {
+    /// One of these programs.
+    Program(&'static [&'static str]),
+    /// PostgreSQL's server, which Debian keeps off the PATH.
+    Postgres,
+    /// A folder.
+    Folder(&'static str),
+}
+
+const PACKAGES: [Package; 11] = [
+    Package { name: "postgresql", shown_by: Shown::Postgres },
+    Package {
+        name: "chromium",
+        shown_by: Shown::Program(&["chromium", "chromium-browser", "google-chrome"]),
+    },
+    Package { name: "chromium-driver", shown_by: Shown::Program(&["chromedriver"]) },
+    // Without a font the browser draws boxes.
+    Package { name: "fonts-dejavu-core", shown_by: Shown::Folder("/usr/share/fonts/truetype/dejavu") },
+    Package { name: "sudo", shown_by: Shown::Program(&["sudo"]) },
+    Package { name: "strace", shown_by: Shown::Program(&["strace"]) },
+    Package { name: "vim", shown_by: Shown::Program(&["vim"]) },
+    Package { name: "procps", shown_by: Shown::Program(&["top"]) },
+    Package { name: "acl", shown_by: Shown::Program(&["setfacl"]) },
+    Package { name: "passwd", shown_by: Shown::Program(&["useradd"]) },
+    Package { name: "g++", shown_by: Shown::Program(&["g++", "c++", "clang++"]) },
+];
+
+impl Package {
+    fn is_there(&self) -> bool {
+        match self.shown_by {
+            Shown::Program(names) => names.iter().any(|name| find(name).is_some()),
+            Shown::Postgres => crate::postgres::programs().is_some(),
+            Shown::Folder(path) => fs::metadata(path).is_ok_and(|folder| folder.is_dir()),
+        }
+    }
+}
+
+/// Installs what is missing, or says exactly what to install.
+pub(crate) fn provide() -> Result<()> {
+    let missing: Vec<&str> =
+        PACKAGES.iter().filter(|package| !package.is_there()).map(|package| package.name).collect();
+    if missing.is_empty() {
+        println!("nothing is missing");
+        return Ok(());
+    }
+    let by_hand = format!("sudo apt-get install {}", missing.join(" "));
+    if find("apt-get").is_none() {
+        bail!(
+            "these programs of Debian's packages are needed, and there is no apt-get to install them: {}",
+            missing.join(" ")
+        );
+    }
+    if !is_root() {
+        bail!("system packages are missing; install them with `{by_hand}`, then run this again");
+    }
+    run(apt().arg("update")).context("bring the lists of packages up to date")?;
+    run(apt().args(["install", "--yes", "--no-install-recommends"]).args(&missing))
+        .with_context(|| format!("install system packages; by hand: `{by_hand}`"))?;
+    let still: Vec<&str> =
+        PACKAGES.iter().filter(|package| !package.is_there()).map(|package| package.name).collect();
+    if !still.is_empty() {
+        bail!("these packages are installed, yet their programs are not found: {}", still.join(" "));
+    }
+    Ok(())
+}
+
+fn apt() -> std::process::Command {
+    let mut apt = program("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive").args(["--quiet=2", "--option=Dpkg::Use-Pty=0"]);
+    apt
+}
