@@ -60,6 +60,12 @@ impl Attempted<'_> {
             };
             match decision.verdict {
                 Verdict::Refused { refusal } => return Ok(Told::Last(self.refuse(&measured, &refusal))),
+                Verdict::Launch { end, offer, .. } if !approved && is_running_low(&offer, end, now) => {
+                    if let Some(refused) = self.grant(line, &Offered { measured, offer, now })? {
+                        return Ok(Told::Last(refused));
+                    }
+                    approved = true;
+                }
                 Verdict::Launch { grant, offer, .. } => match self.elevator.holdings.take(grant, now) {
                     Ok(taken) => return Ok(self.launch(line, measured, &taken, &offer, now)),
                     Err(NotTaken::Gone) if !approved => {}
@@ -553,6 +559,11 @@ impl Offered {
         };
         Ok(Asked { duration, justification })
     }
+}
+
+/// Where policy gives grants for the asking, an application does not start under one that is about to end.
+fn is_running_low(offer: &Offer, end: Timestamp, now: Timestamp) -> bool {
+    offer.way == Way::Automatic && end.since(now).millis() < offer.terms.durations.default.millis() / 2
 }
 
 fn launch_started(launch: &Launch, offer: &Offer) -> What {

@@ -59,7 +59,9 @@ impl Journal {
             }
         }
         if named.is_empty() {
-            named.insert(0, (ChainHead::START, segment_path(folder, ChainHead::START)));
+            let path = segment_path(folder, ChainHead::START);
+            OpenOptions::new().create_new(true).append(true).mode(0o600).open(&path)?;
+            named.insert(0, (ChainHead::START, path));
         }
         let (mut head, mut good, mut events) = (ChainHead::START, 0, Vec::new());
         let public = PublicKey::of(&key);

@@ -150,7 +150,9 @@ impl Launches {
                 files::remove(&path)?;
                 continue;
             };
-            let process = launch.session.filter(|_| launch.boot == boot).and_then(Process::open);
+            // A session that has left its outcome is done, even where nobody has taken it in yet.
+            let done = self.path(launch.launch, "outcome").exists();
+            let process = launch.session.filter(|_| launch.boot == boot && !done).and_then(Process::open);
             match process {
                 Some(process) => self.watch_over(launch, process)?,
                 None if launch.boot == boot => over.push(self.conclude(launch)),
@@ -283,14 +285,11 @@ fn kill(launch: &Launch, session: std::os::fd::BorrowedFd<'_>) {
     let _ = pidfd_send_signal(session, Signal::KILL);
 }
 
-/// Kills a cgroup until nothing is left in it, and removes it.
+/// Kills a cgroup, waits until nothing is left in it, and removes it.
 fn empty(cgroup: &Path) {
-    for _ in 0..500 {
-        containment::kill_cgroup(cgroup);
-        if !containment::is_populated(cgroup) {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(2));
+    containment::kill_cgroup(cgroup);
+    if let Err(error) = containment::wait_until_empty(cgroup, Span::from_secs(2)) {
+        eprintln!("elevon-elevator: {} does not become empty: {error}", cgroup.display());
     }
     containment::remove_cgroup(cgroup);
 }

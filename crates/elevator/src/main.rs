@@ -99,9 +99,9 @@ fn run(config: Config) -> Result<ExitCode> {
     let own = Confinement::own().context("could not read how this process is confined")?;
     make_folder(&config.state_dir, 0o700)?;
     make_folder(&config.run_dir, 0o755)?;
-    let _lock = lock(&config.state_dir)?;
-    // Before there is any thread.
+    // Before there is any thread, and before the lock: what is launched must not hold it when the elevator is gone.
     let spawner = Spawner::start().context("could not start the spawner")?;
+    let _lock = lock(&config.state_dir)?;
     let signals = syscall::signal_descriptor(&[libc::SIGTERM, libc::SIGINT]).context("could not take signals")?;
     let elevator = Arc::new(Elevator::open(config, spawner, own)?);
     serve(&elevator, agent.uid())?;

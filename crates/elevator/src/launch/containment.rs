@@ -2,13 +2,19 @@
 //! session, which adopts what loses its parent.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use elevon_policy::event::Layers;
 use elevon_policy::id::LaunchId;
+use elevon_policy::time::Span;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, wait};
+use rustix::time::Timespec;
+
+use crate::clock::Uptime;
 
 /// The folder of all launches' cgroups; `None` where there is no cgroup (version 2) that can be written to.
 pub(crate) fn cgroups() -> Option<&'static Path> {
@@ -69,6 +75,21 @@ pub(crate) fn kill_cgroup(cgroup: &Path) {
 /// Whether anything is left in a cgroup.
 pub(crate) fn is_populated(cgroup: &Path) -> bool {
     std::fs::read_to_string(cgroup.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
+}
+
+/// Waits until nothing is left in a cgroup; the kernel tells of each change of its events.
+pub(crate) fn wait_until_empty(cgroup: &Path, patience: Span) -> io::Result<()> {
+    let until = Uptime::now().after(patience);
+    let path = cgroup.join("cgroup.events");
+    let events = File::open(&path)?;
+    while is_populated(cgroup) {
+        let left = Timespec::try_from(until.left().std()).map_err(io::Error::other)?;
+        let mut ready = [PollFd::new(&events, PollFlags::PRI)];
+        if poll(&mut ready, Some(&left))? == 0 && until.left() == Span::ZERO {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    Ok(())
 }
 
 /// Removes a cgroup in which nothing is left, with those that were made below it.

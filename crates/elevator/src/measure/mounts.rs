@@ -1,4 +1,4 @@
-//! What is mounted: which kind of file system a component lies on, read from `/proc/self/mountinfo` (proc(5)). Asking the
+//! What is mounted: which kind of file system a component lies on, read from `/proc/thread-self/mountinfo` (proc(5)). Asking the
 //! file system itself (`statfs`) would wait for whoever serves it, and cannot tell ext2 from ext4.
 
 use std::cell::RefCell;
@@ -70,7 +70,7 @@ impl Mounts {
         if let Some(mount) = self.known.borrow().get(&id) {
             return Ok(Some(Rc::clone(mount)));
         }
-        let table = std::fs::read("/proc/self/mountinfo")
+        let table = std::fs::read("/proc/thread-self/mountinfo")
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
         let root = Place::root()?.facts.mount;
         *self.known.borrow_mut() = read(&table, root);

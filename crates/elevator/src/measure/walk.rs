@@ -235,3 +235,9 @@ pub(super) fn joined(path: &OsText, name: &[u8]) -> OsText {
         _ => OsText::new([base, b"/", name].concat()),
     }
 }
+
+/// Holds a folder as a client's working directory is held.
+#[cfg(test)]
+pub(super) fn hold(path: &[u8]) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
