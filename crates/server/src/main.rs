@@ -1,3 +1,235 @@
-//! Placeholder while the crate is being laid out.
+//! The control server's program: its subcommands.
 
-fn main() {}
+use std::io::{BufRead, IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use elevon_policy::text::Text;
+use elevon_policy::time::Span;
+use elevon_server::app::App;
+use elevon_server::auth::{Actor, Administrator, Owner, Role};
+use elevon_server::clock::Clock;
+use elevon_server::config::{Config, Flags};
+use elevon_server::db::Db;
+use elevon_server::keys::Keys;
+use elevon_server::serve::{Lock, Ports};
+use elevon_server::{accounts, audit, computers, doctor, serve};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+#[derive(Parser)]
+#[command(name = "elevon-server", version, about = "Elevon's control server: console, API, agents' channel")]
+struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve console, API and agents
+    Serve,
+    /// Accounts of the console
+    Account {
+        #[command(subcommand)]
+        command: AccountCommand,
+    },
+    /// Tokens with which computers enroll
+    EnrollmentToken {
+        #[command(subcommand)]
+        command: EnrollmentTokenCommand,
+    },
+    /// Tokens for programs that use the API
+    ApiToken {
+        #[command(subcommand)]
+        command: ApiTokenCommand,
+    },
+    /// The audit trail
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
+    /// Look at what the server stands on
+    Doctor,
+}
+
+#[derive(Subcommand)]
+enum AccountCommand {
+    /// Make an account; the password is asked for, or read from standard input
+    Create {
+        name: String,
+        /// owner, administrator, approver or auditor
+        #[arg(long)]
+        role: Role,
+    },
+}
+
+#[derive(Subcommand)]
+enum EnrollmentTokenCommand {
+    /// Make a token and print it, once
+    Create {
+        /// The custom group that each computer joins
+        #[arg(long)]
+        group: Option<String>,
+        /// How many computers it enrolls
+        #[arg(long, default_value_t = 1)]
+        uses: u64,
+        /// For how long, such as 24h
+        #[arg(long, default_value = "24h")]
+        expires: Span,
+    },
+}
+
+#[derive(Subcommand)]
+enum ApiTokenCommand {
+    /// Make a token and print its secret, once
+    Create {
+        name: String,
+        /// owner, administrator, approver or auditor
+        #[arg(long)]
+        role: Role,
+    },
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Check every chain of events from its beginning
+    Verify,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .compact()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(false)
+        .init();
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("could not start")
+        .and_then(|runtime| runtime.block_on(run(arguments)));
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("elevon-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let config = Config::read(arguments.flags).map_err(anyhow::Error::msg)?;
+    match arguments.command {
+        Command::Serve => run_server(config).await,
+        Command::Account { command: AccountCommand::Create { name, role } } => {
+            let password = password()?;
+            let by = Owner::of(Actor::command_line())?;
+            accounts::create(&open(config).await?, &by, Text::new(name.clone()), role, Vec::new(), &password)
+                .await?;
+            println!("{name} may sign in as {role}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::EnrollmentToken { command: EnrollmentTokenCommand::Create { group, uses, expires } } => {
+            let app = open(config).await?;
+            let group = match group {
+                Some(name) => Some(computers::group_named(&app, &Text::new(name)).await?),
+                None => None,
+            };
+            let by = Administrator::of(Actor::command_line())?;
+            println!("{}", computers::create_token(&app, &by, uses, expires, group).await?.reveal());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::ApiToken { command: ApiTokenCommand::Create { name, role } } => {
+            let by = Owner::of(Actor::command_line())?;
+            println!(
+                "{}",
+                accounts::create_api_token(&open(config).await?, &by, Text::new(name), role).await?.secret
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Audit { command: AuditCommand::Verify } => {
+            match audit::verify::verify(&open(config).await?).await? {
+                Ok(verified) => {
+                    println!("{} events in {} chains hold", verified.events, verified.chains);
+                    Ok(ExitCode::SUCCESS)
+                }
+                Err(tampered) => bail!("the audit trail was changed: {tampered}"),
+            }
+        }
+        Command::Doctor => {
+            let findings = doctor::examine(&open(config).await?).await?;
+            for finding in &findings {
+                println!("{} {}", if finding.good { "ok " } else { "BAD" }, finding.sentence);
+            }
+            Ok(if findings.iter().all(|finding| finding.good) {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
+    }
+}
+
+async fn open(config: Config) -> anyhow::Result<App> {
+    let clock = Clock::System;
+    let keys = Keys::open(&config.state_dir, &config.host_names(), clock.now())?;
+    let db = Db::open(&config.database_url).await?;
+    let app = App::new(db, clock, keys, config);
+    audit::open(&app).await?;
+    Ok(app)
+}
+
+async fn run_server(config: Config) -> anyhow::Result<ExitCode> {
+    elevon_server::keys::private_folder(&config.state_dir)?;
+    let _lock = Lock::take(&config.state_dir).map_err(anyhow::Error::msg)?;
+    let ports = Ports::listen(config.listen, config.agents_listen).await.map_err(anyhow::Error::msg)?;
+    let app = open(config).await?;
+    say("Console", &app.config.public_url)?;
+    say("Agents", &app.config.agents_address)?;
+    if let Some(secret) = accounts::prepare_setup(&app).await? {
+        say("Set-up", &format!("{}/setup/{secret}", app.config.public_url))?;
+    }
+    let (stop, end) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate()).context("could not wait for signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("could not wait for signals")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.send_replace(true);
+    });
+    serve::serve(app, ports, end).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One fact a line. Whoever started this may read it through a pipe, and waits for it.
+fn say(name: &str, fact: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{name:<8} {fact}").and_then(|()| out.flush()).context("could not write to standard output")
+}
+
+/// Asks for a password without showing it, or reads one line of standard input.
+fn password() -> anyhow::Result<String> {
+    let stdin = std::io::stdin();
+    let terminal = stdin.is_terminal();
+    let before = if terminal { Some(rustix::termios::tcgetattr(&stdin)?) } else { None };
+    if let Some(before) = &before {
+        eprint!("Password (at least {} characters): ", accounts::password::SHORTEST);
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(rustix::termios::LocalModes::ECHO);
+        rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Flush, &hidden)?;
+    }
+    let mut line = String::new();
+    let read = stdin.lock().read_line(&mut line);
+    if let Some(before) = &before {
+        rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Flush, before)?;
+        eprintln!();
+    }
+    read.context("could not read the password")?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}

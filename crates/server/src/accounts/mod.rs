@@ -1,0 +1,236 @@
+//! Accounts: who signs in to the console, and with which role; API tokens.
+
+pub mod api;
+pub mod pages;
+pub mod password;
+pub mod sql;
+
+use std::net::IpAddr;
+
+use elevon_policy::event::{By, What};
+use elevon_policy::group::Member;
+use elevon_policy::id::{AccountId, TokenId};
+use elevon_policy::request::Decider;
+use elevon_policy::text::Text;
+use elevon_policy::time::{Span, Timestamp};
+use serde::Serialize;
+use sqlx::AnyConnection;
+
+use crate::app::{App, chance};
+use crate::audit;
+use crate::auth::{self, Actor, Owner, Reader, Role, new_secret, secret_hash};
+use crate::error::Error;
+
+/// Sign-in failures count for this long.
+const FAILURES_COUNT_FOR: Span = Span::from_mins(15);
+/// So many failures of one name from one address, and it has to wait.
+const FAILURES_FROM_ONE: u64 = 10;
+/// So many failures of one name from anywhere, and everyone has to wait who tries that name.
+const FAILURES_FROM_ALL: u64 = 100;
+
+/// An account as a screen shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// Its identity.
+    pub id: AccountId,
+    /// What it signs in as.
+    pub name: Text,
+    /// What it may.
+    pub role: Role,
+    /// The operating-system users it is tied to; empty means the one of the same name.
+    pub os_users: Vec<Member>,
+    /// Since when.
+    pub created: Timestamp,
+}
+
+/// Someone has just signed in.
+#[derive(Debug)]
+pub struct Session {
+    /// What the cookie holds; see [`crate::auth::session::set_cookie`].
+    pub secret: String,
+    /// Who.
+    pub actor: Actor,
+}
+
+/// An API token, on the one occasion that it is shown.
+#[derive(Debug, Serialize)]
+pub struct ApiToken {
+    /// Its identity.
+    pub id: TokenId,
+    /// What to send as `Authorization: Bearer`.
+    pub secret: String,
+}
+
+/// All accounts, by name.
+pub async fn list(app: &App, _: &Reader) -> Result<Vec<Row>, Error> {
+    let mut db = app.db.read().await?;
+    sql::list(&mut db).await
+}
+
+/// Signs in. Whether name or password was wrong is not told, and takes the same time.
+pub async fn sign_in(
+    app: &App,
+    name: &Text,
+    password: &str,
+    address: Option<IpAddr>,
+) -> Result<Session, Error> {
+    let now = app.now();
+    let key = name_key(name);
+    let from_one = format!("{key}@{}", address.map(|address| address.to_string()).unwrap_or_default());
+    let mut db = app.db.read().await?;
+    let since = now.before(FAILURES_COUNT_FOR);
+    if sql::failures(&mut db, &from_one, since).await? >= FAILURES_FROM_ONE
+        || sql::failures(&mut db, &key, since).await? >= FAILURES_FROM_ALL
+    {
+        return Err(Error::TooMany(
+            "too many failed sign-ins; wait a quarter of an hour and try again".into(),
+        ));
+    }
+    let found = sql::with_password(&mut db, &key).await?;
+    drop(db);
+    let hash = found.as_ref().map(|(_, hash)| hash.clone());
+    let right = password::verify(app, password, hash).await?;
+    let mut tx = app.db.begin().await?;
+    let Some((row, _)) = found.filter(|_| right) else {
+        sql::failed(&mut tx, &from_one, now, since).await?;
+        sql::failed(&mut tx, &key, now, since).await?;
+        let name = Text::new(name.as_untrusted().chars().take(100).collect::<String>());
+        audit::append_own(&mut tx, now, What::AccountSignInFailed { name }).await?;
+        tx.commit().await?;
+        return Err(Error::Unauthenticated("the name or the password is wrong".into()));
+    };
+    sql::forget_failures(&mut tx, &from_one).await?;
+    let session = start_session(&mut tx, row, now).await?;
+    tx.commit().await?;
+    Ok(session)
+}
+
+async fn start_session(tx: &mut AnyConnection, row: Row, now: Timestamp) -> Result<Session, Error> {
+    let secret = new_secret();
+    auth::sql::insert_session(tx, &secret_hash(&secret), row.id, now).await?;
+    let actor = Actor {
+        by: By::Account { account: row.id, name: row.name.clone() },
+        role: row.role,
+        decider: Decider { account: row.id, name: row.name.clone(), os_users: row.os_users },
+    };
+    audit::append(tx, &actor, now, What::AccountSignedIn { account: row.id, name: row.name }).await?;
+    Ok(Session { secret, actor })
+}
+
+/// Ends the session that this cookie stands for.
+pub async fn sign_out(app: &App, by: &Reader, secret: &str) -> Result<(), Error> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    auth::sql::delete_session(&mut tx, &secret_hash(secret)).await?;
+    if let By::Account { account, name } = &by.actor().by {
+        let what = What::AccountSignedOut { account: *account, name: name.clone() };
+        audit::append(&mut tx, by.actor(), now, what).await?;
+    }
+    tx.commit().await
+}
+
+/// Prepares the set-up link: gives its secret while no account exists. An earlier link counts no more.
+pub async fn prepare_setup(app: &App) -> Result<Option<String>, Error> {
+    let mut tx = app.db.begin().await?;
+    if sql::count(&mut tx).await? > 0 {
+        return Ok(None);
+    }
+    let secret = new_secret();
+    sql::set_setup(&mut tx, &secret_hash(&secret)).await?;
+    tx.commit().await?;
+    Ok(Some(secret))
+}
+
+/// Whether this set-up link can still be used.
+pub async fn setup_is_open(app: &App, secret: &str) -> Result<bool, Error> {
+    let mut db = app.db.read().await?;
+    Ok(sql::setup_is_open(&mut db, &secret_hash(secret)).await? && sql::count(&mut db).await? == 0)
+}
+
+/// Makes the first owner with the secret of the set-up link, once, and signs them in.
+pub async fn create_first_owner(
+    app: &App,
+    secret: &str,
+    name: Text,
+    password: &str,
+) -> Result<Session, Error> {
+    let over = || Error::Forbidden("this set-up link was used, or is not the latest; sign in instead".into());
+    if !setup_is_open(app, secret).await? {
+        return Err(over());
+    }
+    let row = new_row(app, name, Role::Owner, Vec::new())?;
+    let hash = password::hash(app, password).await?;
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    if !sql::use_setup(&mut tx, &secret_hash(secret), now).await? || sql::count(&mut tx).await? > 0 {
+        return Err(over());
+    }
+    sql::insert(&mut tx, &row, &hash).await?;
+    audit::append_own(&mut tx, now, created(&row)).await?;
+    let session = start_session(&mut tx, row, now).await?;
+    tx.commit().await?;
+    Ok(session)
+}
+
+/// Makes an account.
+pub async fn create(
+    app: &App,
+    by: &Owner,
+    name: Text,
+    role: Role,
+    os_users: Vec<Member>,
+    password: &str,
+) -> Result<Row, Error> {
+    let row = new_row(app, name, role, os_users)?;
+    let hash = password::hash(app, password).await?;
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    sql::insert(&mut tx, &row, &hash).await?;
+    audit::append(&mut tx, by.actor(), now, created(&row)).await?;
+    tx.commit().await?;
+    Ok(row)
+}
+
+fn created(row: &Row) -> What {
+    What::AccountCreated { account: row.id, name: row.name.clone(), role: Text::new(row.role.word()) }
+}
+
+fn new_row(app: &App, name: Text, role: Role, os_users: Vec<Member>) -> Result<Row, Error> {
+    check_name(&name)?;
+    let now = app.now();
+    Ok(Row { id: AccountId::new(now, chance()), name, role, os_users, created: now })
+}
+
+fn check_name(name: &Text) -> Result<(), Error> {
+    let text = name.as_untrusted();
+    let fits = |character: char| character.is_alphanumeric() || "._-@+ ".contains(character);
+    if text.is_empty() || text.trim() != text || text.chars().count() > 100 || !text.chars().all(fits) {
+        return Err(Error::field(
+            "name",
+            "expected a name of 1 to 100 letters, digits, spaces and . _ - @ +",
+        ));
+    }
+    Ok(())
+}
+
+/// Names that differ in case only are the same.
+pub fn name_key(name: &Text) -> String {
+    name.as_untrusted().to_lowercase().chars().take(100).collect()
+}
+
+/// Makes an API token; its secret is shown once.
+pub async fn create_api_token(app: &App, by: &Owner, name: Text, role: Role) -> Result<ApiToken, Error> {
+    check_name(&name)?;
+    let now = app.now();
+    let token = ApiToken { id: TokenId::new(now, chance()), secret: format!("elevon_{}", new_secret()) };
+    let maker = match &by.actor().by {
+        By::Account { account, .. } => Some(*account),
+        By::ApiToken { .. } | By::CommandLine => None,
+    };
+    let mut tx = app.db.begin().await?;
+    sql::insert_api_token(&mut tx, token.id, &name, role, &secret_hash(&token.secret), maker, now).await?;
+    let what = What::ApiTokenCreated { token: token.id, name, role: Text::new(role.word()) };
+    audit::append(&mut tx, by.actor(), now, what).await?;
+    tx.commit().await?;
+    Ok(token)
+}

@@ -1,0 +1,160 @@
+//! Accounts, set-up, sign-in failures and API tokens, as the database remembers them.
+
+use elevon_policy::id::{AccountId, TokenId};
+use elevon_policy::text::Text;
+use elevon_policy::time::Timestamp;
+use sqlx::AnyConnection;
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
+
+use super::{Row, name_key};
+use crate::auth::Role;
+use crate::db::{self, document, json, parsed};
+use crate::error::Error;
+
+fn row(row: &AnyRow) -> Result<Row, Error> {
+    Ok(Row {
+        id: parsed(row, "id")?,
+        name: Text::new(row.try_get::<String, _>("name")?),
+        role: parsed(row, "role")?,
+        os_users: document(row, "os_users")?,
+        created: Timestamp::from_millis(row.try_get("created")?),
+    })
+}
+
+/// All accounts, by name.
+pub async fn list(db: &mut AnyConnection) -> Result<Vec<Row>, Error> {
+    let rows = sqlx::query("select * from accounts order by name_key").fetch_all(db).await?;
+    rows.iter().map(row).collect()
+}
+
+/// How many accounts there are.
+pub async fn count(db: &mut AnyConnection) -> Result<u64, Error> {
+    db::count(&sqlx::query("select count(*) as accounts from accounts").fetch_one(db).await?, "accounts")
+}
+
+/// The account of this name, with its password's hash.
+pub async fn with_password(db: &mut AnyConnection, key: &str) -> Result<Option<(Row, String)>, Error> {
+    let found =
+        sqlx::query("select * from accounts where name_key = $1").bind(key).fetch_optional(db).await?;
+    found.map(|found| Ok((row(&found)?, found.try_get("password_hash")?))).transpose()
+}
+
+/// A new account.
+pub async fn insert(tx: &mut AnyConnection, account: &Row, password_hash: &str) -> Result<(), Error> {
+    if with_password(tx, &name_key(&account.name)).await?.is_some() {
+        return Err(Error::field("name", "there is an account of this name already"));
+    }
+    sqlx::query(
+        "insert into accounts (id, name, name_key, role, os_users, password_hash, created)
+         values ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(account.id.to_string())
+    .bind(account.name.as_untrusted())
+    .bind(name_key(&account.name))
+    .bind(account.role.word())
+    .bind(json(&account.os_users)?)
+    .bind(password_hash)
+    .bind(account.created.millis())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Replaces the set-up link.
+pub async fn set_setup(tx: &mut AnyConnection, secret_hash: &str) -> Result<(), Error> {
+    sqlx::query(
+        "insert into setup (id, secret_hash) values ('setup', $1)
+         on conflict (id) do update set secret_hash = excluded.secret_hash, used_at = null",
+    )
+    .bind(secret_hash)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Whether this is the set-up link, and unused.
+pub async fn setup_is_open(db: &mut AnyConnection, secret_hash: &str) -> Result<bool, Error> {
+    let row = sqlx::query("select count(*) as links from setup where secret_hash = $1 and used_at is null")
+        .bind(secret_hash)
+        .fetch_one(db)
+        .await?;
+    Ok(db::count(&row, "links")? == 1)
+}
+
+/// Uses the set-up link, once.
+pub async fn use_setup(tx: &mut AnyConnection, secret_hash: &str, now: Timestamp) -> Result<bool, Error> {
+    let done = sqlx::query("update setup set used_at = $2 where secret_hash = $1 and used_at is null")
+        .bind(secret_hash)
+        .bind(now.millis())
+        .execute(tx)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// How often signing in failed under this key since then.
+pub async fn failures(db: &mut AnyConnection, key: &str, since: Timestamp) -> Result<u64, Error> {
+    let row = sqlx::query("select failures from sign_in_failures where key = $1 and since > $2")
+        .bind(key)
+        .bind(since.millis())
+        .fetch_optional(db)
+        .await?;
+    row.map_or(Ok(0), |row| db::count(&row, "failures"))
+}
+
+/// Signing in failed once more; an old count begins anew.
+pub async fn failed(
+    tx: &mut AnyConnection,
+    key: &str,
+    now: Timestamp,
+    since: Timestamp,
+) -> Result<(), Error> {
+    sqlx::query(
+        "insert into sign_in_failures (key, failures, since) values ($1, 1, $2)
+         on conflict (key) do update set
+             failures = case when sign_in_failures.since > $3 then sign_in_failures.failures + 1 else 1 end,
+             since = case when sign_in_failures.since > $3 then sign_in_failures.since else $2 end",
+    )
+    .bind(key)
+    .bind(now.millis())
+    .bind(since.millis())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Signing in succeeded.
+pub async fn forget_failures(tx: &mut AnyConnection, key: &str) -> Result<(), Error> {
+    sqlx::query("delete from sign_in_failures where key = $1").bind(key).execute(tx).await?;
+    Ok(())
+}
+
+/// Removes counts that count no more.
+pub async fn delete_old_failures(tx: &mut AnyConnection, since: Timestamp) -> Result<(), Error> {
+    sqlx::query("delete from sign_in_failures where since <= $1").bind(since.millis()).execute(tx).await?;
+    Ok(())
+}
+
+/// A new API token.
+pub async fn insert_api_token(
+    tx: &mut AnyConnection,
+    id: TokenId,
+    name: &Text,
+    role: Role,
+    secret_hash: &str,
+    maker: Option<AccountId>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    sqlx::query(
+        "insert into api_tokens (id, name, role, secret_hash, created, created_by) values ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(id.to_string())
+    .bind(name.as_untrusted())
+    .bind(role.word())
+    .bind(secret_hash)
+    .bind(now.millis())
+    .bind(maker.map(|id| id.to_string()))
+    .execute(tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! Chains and events, as the database remembers them.
+
+use elevon_policy::event::Event;
+use elevon_policy::sheet::ChainHead;
+use elevon_policy::text::Text;
+use elevon_policy::time::Timestamp;
+use elevon_wire::chain::Record;
+use elevon_wire::signed::Signed;
+use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::{Filter, Origin, Row};
+use crate::db::{changed_once, count, number, parsed};
+use crate::error::Error;
+use crate::listing::Cursor;
+
+/// Opens a chain, if it is not there.
+pub async fn open(tx: &mut AnyConnection, origin: Origin) -> Result<(), Error> {
+    sqlx::query("insert into chains (id, number, digest) values ($1, 0, $2) on conflict (id) do nothing")
+        .bind(origin.to_string())
+        .bind(ChainHead::START.digest.to_string())
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// The head of a chain; the row stays locked until the transaction ends.
+pub async fn advance(tx: &mut AnyConnection, origin: Origin) -> Result<ChainHead, Error> {
+    let row = sqlx::query("update chains set number = number where id = $1 returning number, digest")
+        .bind(origin.to_string())
+        .fetch_one(tx)
+        .await?;
+    Ok(ChainHead { number: count(&row, "number")?, digest: parsed(&row, "digest")? })
+}
+
+/// The head of a chain, without locking it.
+pub async fn head(db: &mut AnyConnection, origin: Origin) -> Result<ChainHead, Error> {
+    let row = sqlx::query("select number, digest from chains where id = $1")
+        .bind(origin.to_string())
+        .fetch_one(db)
+        .await?;
+    Ok(ChainHead { number: count(&row, "number")?, digest: parsed(&row, "digest")? })
+}
+
+/// Stores an event as the new head of its chain.
+pub async fn insert(
+    tx: &mut AnyConnection,
+    origin: Origin,
+    head: ChainHead,
+    event: &Event,
+    body: &str,
+    stored: Timestamp,
+) -> Result<(), Error> {
+    let about = event.what.subjects();
+    let computer = match origin {
+        Origin::Computer(id) => Some(id),
+        Origin::Server => about.computer,
+    };
+    sqlx::query(
+        "insert into events (chain, number, at, stored, kind, account, computer_id, user_name, application,
+                             policy_id, request_id, grant_id, launch_id, body)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+    )
+    .bind(origin.to_string())
+    .bind(number(head.number))
+    .bind(event.at.millis())
+    .bind(stored.millis())
+    .bind(event.what.kind())
+    .bind(event.by.as_ref().map(|by| super::name(by).as_untrusted().to_owned()))
+    .bind(computer.map(|id| id.to_string()))
+    .bind(about.user.map(|user| user.as_untrusted().to_owned()))
+    .bind(about.application.map(|path| path.escaped()))
+    .bind(about.policy.map(|id| id.to_string()))
+    .bind(about.request.map(|id| id.to_string()))
+    .bind(about.grant.map(|id| id.to_string()))
+    .bind(about.launch.map(|id| id.to_string()))
+    .bind(body)
+    .execute(&mut *tx)
+    .await?;
+    let moved = sqlx::query("update chains set number = $2, digest = $3 where id = $1 and number = $2 - 1")
+        .bind(origin.to_string())
+        .bind(number(head.number))
+        .bind(head.digest.to_string())
+        .execute(tx)
+        .await?;
+    changed_once(moved.rows_affected())
+}
+
+/// Events from the latest, behind the cursor.
+pub async fn events(
+    db: &mut AnyConnection,
+    filter: &Filter,
+    cursor: &Cursor,
+    limit: usize,
+) -> Result<Vec<Row>, Error> {
+    let mut wanted = Wanted::default();
+    let (chain, behind) = match cursor.key.rsplit_once('_') {
+        Some((chain, behind)) => (chain.to_owned(), behind.parse().unwrap_or(0)),
+        None => ("~".to_owned(), i64::MAX),
+    };
+    let (at, chain, behind) = (wanted.number(cursor.at), wanted.text(chain), wanted.number(behind));
+    wanted.all.push(format!("(e.at, e.chain, e.number) < ({at}, {chain}, {behind})"));
+    wanted.filter(filter);
+    let limit = wanted.number(i64::try_from(limit).unwrap_or(i64::MAX));
+    let sql = format!(
+        "select e.chain, e.number, e.at, e.stored, e.computer_id, e.body, c.host_name
+         from events e left join computers c on c.id = e.computer_id
+         where {} order by e.at desc, e.chain desc, e.number desc limit {limit}",
+        wanted.all.join(" and ")
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    for value in wanted.values {
+        query = match value {
+            Value::Text(text) => query.bind(text),
+            Value::Number(number) => query.bind(number),
+        };
+    }
+    query.fetch_all(db).await?.iter().map(row).collect()
+}
+
+/// Conditions, with their values apart from the text.
+#[derive(Default)]
+struct Wanted {
+    all: Vec<String>,
+    values: Vec<Value>,
+}
+
+enum Value {
+    Text(String),
+    Number(i64),
+}
+
+impl Wanted {
+    fn text(&mut self, text: impl Into<String>) -> String {
+        self.values.push(Value::Text(text.into()));
+        format!("${}", self.values.len())
+    }
+
+    fn number(&mut self, number: i64) -> String {
+        self.values.push(Value::Number(number));
+        format!("${}", self.values.len())
+    }
+
+    fn equal(&mut self, column: &str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            let value = self.text(value.to_string());
+            self.all.push(format!("e.{column} = {value}"));
+        }
+    }
+
+    fn filter(&mut self, filter: &Filter) {
+        if let Some(since) = filter.since {
+            let since = self.number(since.millis());
+            self.all.push(format!("e.at >= {since}"));
+        }
+        if let Some(until) = filter.until {
+            let until = self.number(until.millis());
+            self.all.push(format!("e.at < {until}"));
+        }
+        if let Some(user) = &filter.user {
+            let (user, account) = (self.text(user), self.text(user));
+            self.all.push(format!("(e.user_name = {user} or e.account = {account})"));
+        }
+        if let Some(application) = &filter.application {
+            let pattern = application.to_lowercase().replace('!', "!!").replace('%', "!%").replace('_', "!_");
+            let pattern = self.text(format!("%{pattern}%"));
+            self.all.push(format!("lower(e.application) like {pattern} escape '!'"));
+        }
+        self.equal("computer_id", filter.computer);
+        self.equal("policy_id", filter.policy);
+        self.equal("kind", filter.kind.as_deref());
+        self.equal("request_id", filter.request);
+        self.equal("grant_id", filter.grant);
+    }
+}
+
+fn row(row: &AnyRow) -> Result<Row, Error> {
+    let origin: Origin = parsed(row, "chain")?;
+    let body: String = row.try_get("body")?;
+    let unreadable = |error: serde_json::Error| Error::internal("reading an event", error);
+    let record: Record = match origin {
+        Origin::Server => serde_json::from_str(&body).map_err(unreadable)?,
+        Origin::Computer(_) => {
+            let signed: Signed = serde_json::from_str(&body).map_err(unreadable)?;
+            serde_json::from_slice(signed.unverified_bytes()).map_err(unreadable)?
+        }
+    };
+    let computer: Option<String> = row.try_get("computer_id")?;
+    Ok(Row {
+        number: count(row, "number")?,
+        at: Timestamp::from_millis(row.try_get("at")?),
+        stored: Timestamp::from_millis(row.try_get("stored")?),
+        origin,
+        computer: computer.and_then(|id| id.parse().ok()),
+        host_name: row.try_get::<Option<String>, _>("host_name")?.map(Text::new),
+        account: record.event.by.as_ref().map(super::name),
+        event: record.event,
+    })
+}
+
+/// A chain and whose key signs its events; none for the server's own.
+pub async fn chains(db: &mut AnyConnection) -> Result<Vec<(Origin, Option<String>)>, Error> {
+    let rows = sqlx::query(
+        "select h.id, c.event_key from chains h left join computers c on c.id = h.id order by h.id",
+    )
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(|row| Ok((parsed(row, "id")?, row.try_get("event_key")?))).collect()
+}
+
+/// A stored event as it is checked: its number, its body, and the columns beside it that must agree.
+#[derive(Debug)]
+pub struct Kept {
+    /// Its place in its chain.
+    pub number: u64,
+    /// The column that says when.
+    pub at: i64,
+    /// The column that says what.
+    pub kind: String,
+    /// The record.
+    pub body: String,
+}
+
+/// Stored events of a chain behind this number, in order.
+pub async fn kept(
+    db: &mut AnyConnection,
+    origin: Origin,
+    after: u64,
+    limit: i64,
+) -> Result<Vec<Kept>, Error> {
+    let rows = sqlx::query(
+        "select number, at, kind, body from events where chain = $1 and number > $2 order by number limit $3",
+    )
+    .bind(origin.to_string())
+    .bind(number(after))
+    .bind(limit)
+    .fetch_all(db)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Kept {
+                number: count(row, "number")?,
+                at: row.try_get("at")?,
+                kind: row.try_get("kind")?,
+                body: row.try_get("body")?,
+            })
+        })
+        .collect()
+}

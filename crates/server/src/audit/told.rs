@@ -1,0 +1,327 @@
+//! An event in one sentence, with its details and where they lead.
+
+use elevon_policy::event::{DenyReason, Event, Exit, Layers, What};
+use elevon_policy::grant::{Ends, Grant, GrantedApplication};
+use elevon_policy::request::LapseReason;
+use elevon_policy::text::Text;
+use elevon_policy::time::Timestamp;
+
+use super::Row;
+use crate::pages::command::Command;
+use crate::pages::moment::{exact, words};
+use crate::pages::words::{application_name, counted, ended, exit, granted_command};
+
+/// An event as a row of the report.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// When.
+    pub at: Timestamp,
+    /// What happened, in one sentence.
+    pub sentence: String,
+    /// A command line, or a cause.
+    pub detail: Option<String>,
+    /// What a person wrote.
+    pub quote: Option<String>,
+    /// The word for it.
+    pub kind: &'static str,
+    /// The stylesheet's word for how it went.
+    pub tone: &'static str,
+    /// Where it leads: a word and an address.
+    pub links: Vec<(&'static str, String)>,
+}
+
+/// Every kind, as the filter offers them.
+pub const KINDS: [&str; 30] = [
+    "request.made",
+    "request.approved",
+    "request.declined",
+    "request.cancelled",
+    "request.lapsed",
+    "grant.made",
+    "grant.started",
+    "grant.ended",
+    "grant.expired",
+    "grant.revoked",
+    "grant.revocation_enforced",
+    "launch.started",
+    "launch.ended",
+    "launch.refused",
+    "policy.saved",
+    "policy.deployed",
+    "rule.not_evaluated",
+    "group.saved",
+    "sheet.delivered",
+    "document.refused",
+    "computer.started",
+    "computer.enrolled",
+    "computer.refused",
+    "computer.revoked",
+    "enrollment_token.created",
+    "account.created",
+    "account.signed_in",
+    "account.sign_in_failed",
+    "account.signed_out",
+    "api_token.created",
+];
+
+impl Told {
+    /// Tells it.
+    pub fn of(row: &Row) -> Self {
+        let teller = Teller {
+            on: row
+                .host_name
+                .as_ref()
+                .map_or_else(|| "a computer".to_owned(), |name| name.visible().to_string()),
+            by: row.account.as_ref().map_or_else(|| "Elevon".to_owned(), |name| name.visible().to_string()),
+        };
+        let kind = row.event.what.kind();
+        Self {
+            at: row.at,
+            sentence: teller.sentence(&row.event),
+            detail: detail(&row.event.what),
+            quote: quote(&row.event.what)
+                .map(|text| text.visible().to_string())
+                .filter(|text| !text.is_empty()),
+            kind,
+            tone: tone(kind),
+            links: links(row),
+        }
+    }
+}
+
+struct Teller {
+    on: String,
+    by: String,
+}
+
+impl Teller {
+    fn sentence(&self, event: &Event) -> String {
+        let Self { on, by } = self;
+        match &event.what {
+            What::ComputerStarted { version, layers, .. } => {
+                format!(
+                    "{on} came up with Elevon {}; what ends a process tree there: {}",
+                    version.visible(),
+                    list(layers)
+                )
+            }
+            What::SheetDelivered { version, grants, .. } => {
+                format!(
+                    "{on} holds sheet {version}, with {}",
+                    counted(grants.len() as u64, "grant", "grants")
+                )
+            }
+            What::DocumentRefused { .. } => format!("{on} did not accept a document, and keeps what it held"),
+            What::RuleNotEvaluated { .. } => format!("{on} cannot evaluate a rule; it matches nothing there"),
+            What::RequestMade { request } => format!(
+                "{} on {on} asked to run {} as root for {}",
+                request.user.name.visible(),
+                request.application.name().visible(),
+                words(request.duration)
+            ),
+            What::RequestCancelled { user, .. } => {
+                format!("{} on {on} took the request back", user.name.visible())
+            }
+            What::RequestApproved { grant, .. } => format!(
+                "{by} approved: {} may run {} as root on {on} {}",
+                grant.user.name.visible(),
+                application_name(grant),
+                until(grant)
+            ),
+            What::RequestDeclined { user, .. } => {
+                format!("{by} declined the request of {} on {on}", user.name.visible())
+            }
+            What::RequestLapsed { user, reason, .. } => {
+                let because = match reason {
+                    LapseReason::Unanswered => "nobody decided in time",
+                    LapseReason::PolicyWithdrawn => "policy no longer lets anyone ask for it",
+                };
+                format!("The request of {} on {on} lapsed: {because}", user.name.visible())
+            }
+            What::GrantMade { grant, .. } => format!(
+                "Policy let {} run {} as root on {on} {}",
+                grant.user.name.visible(),
+                application_name(grant),
+                until(grant)
+            ),
+            What::GrantStarted { end, .. } => {
+                format!("The first launch on {on} fixed the grant’s end: {}", exact(*end))
+            }
+            What::GrantEnded { user, .. } => format!("{} on {on} gave the grant back", user.name.visible()),
+            What::GrantExpired { user, .. } => {
+                format!("The grant of {} on {on} ran out", user.name.visible())
+            }
+            What::GrantRevoked { user, .. } => {
+                format!("{by} revoked the grant of {} on {on}", user.name.visible())
+            }
+            What::GrantRevocationEnforced { .. } => {
+                format!("{on} enforced the revocation: nothing runs under the grant any more")
+            }
+            What::LaunchStarted { user, path, end, .. } => format!(
+                "{} ran {} as root on {on}, until {} at most",
+                user.name.visible(),
+                path.file_name().visible(),
+                exact(*end)
+            ),
+            What::LaunchEnded { user, reason, exit: how, .. } => {
+                format!("What {} ran on {on} {}{}", user.name.visible(), ended(*reason), status(*how))
+            }
+            What::LaunchRefused { user, path, reason, .. } => format!(
+                "{} on {on} was refused {}: {}",
+                user.name.visible(),
+                path.file_name().visible(),
+                refused(*reason)
+            ),
+            What::ComputerEnrolled { host_name, .. } => format!("{} was enrolled", host_name.visible()),
+            What::ComputerRefused { .. } => {
+                format!("Something that {on} sent was refused; nothing of it was stored")
+            }
+            What::ComputerRevoked { host_name, .. } => format!("{by} shut {} out", host_name.visible()),
+            What::PolicySaved { name, version, .. } => {
+                format!("{by} saved “{}” as version {version}", name.visible())
+            }
+            What::PolicyDeployed { name, groups, .. } if groups.is_empty() => {
+                format!("{by} withdrew “{}”", name.visible())
+            }
+            What::PolicyDeployed { name, version, groups, .. } => format!(
+                "{by} deployed version {version} of “{}” to {}",
+                name.visible(),
+                counted(groups.len() as u64, "custom group", "custom groups")
+            ),
+            What::GroupSaved { name, members, .. } => {
+                format!(
+                    "{by} saved the custom group “{}”, {}",
+                    name.visible(),
+                    counted(*members, "member", "members")
+                )
+            }
+            What::EnrollmentTokenCreated { uses, expires, .. } => format!(
+                "{by} made an enrollment token for {}, good until {}",
+                counted(*uses, "computer", "computers"),
+                exact(*expires)
+            ),
+            What::AccountCreated { name, role, .. } => {
+                format!("{by} made the account {}, {}", name.visible(), role.visible())
+            }
+            What::AccountSignedIn { name, .. } => format!("{} signed in", name.visible()),
+            What::AccountSignInFailed { name } => {
+                format!("Someone tried to sign in as {}, and could not", name.visible())
+            }
+            What::AccountSignedOut { name, .. } => format!("{} signed out", name.visible()),
+            What::ApiTokenCreated { name, role, .. } => {
+                format!("{by} made the API token {}, {}", name.visible(), role.visible())
+            }
+        }
+    }
+}
+
+fn until(grant: &Grant) -> String {
+    match grant.ends {
+        Ends::At { end } => format!("until {}", exact(end)),
+        Ends::AfterFirstLaunch { duration, latest_start } => {
+            format!(
+                "for {} from the first launch, which must come before {}",
+                words(duration),
+                exact(latest_start)
+            )
+        }
+    }
+}
+
+fn status(how: Option<Exit>) -> String {
+    how.map(|how| format!(", {}", exit(how))).unwrap_or_default()
+}
+
+fn list(layers: &Layers) -> String {
+    let layers = [
+        (layers.cgroup, "cgroup"),
+        (layers.subreaper, "child-subreaper"),
+        (layers.own_deadline, "the session’s own deadline"),
+        (layers.pid_namespace, "PID namespace"),
+    ];
+    let there: Vec<_> = layers.iter().filter(|(there, _)| *there).map(|(_, name)| *name).collect();
+    if there.is_empty() { "nothing".to_owned() } else { there.join(", ") }
+}
+
+fn refused(reason: DenyReason) -> &'static str {
+    match reason {
+        DenyReason::NotListed => "no list has it",
+        DenyReason::Blocked => "a blocklist has it",
+        DenyReason::Denied => "a rule denies it",
+        DenyReason::Off => "elevation is off for it",
+        DenyReason::Locked => "it is locked",
+        DenyReason::Changed => "the grant ended or the file changed before the start",
+        DenyReason::Declined => "the request was declined",
+        DenyReason::NotExecutable => "it is no program that can be executed",
+        DenyReason::UntrustedInterpreter => "its interpreter cannot be believed",
+        DenyReason::CallerConfined => "the caller is more confined than the elevator",
+        DenyReason::Nested => "the caller is itself elevated",
+        DenyReason::CallerUnknown => "the caller could not be identified",
+        DenyReason::NotEnrolled => "the computer is not enrolled",
+        DenyReason::LeaseEnded => "the policy in hand is too old",
+        DenyReason::TimeUnknown => "the time cannot be relied on",
+        DenyReason::TooMany => "too many were asked for at once",
+    }
+}
+
+fn detail(what: &What) -> Option<String> {
+    match what {
+        What::RequestMade { request } => {
+            Some(Command::new(&request.application.path, &request.argv).to_string())
+        }
+        What::RequestApproved { grant, .. } | What::GrantMade { grant, .. } => Some(granted(grant)),
+        What::LaunchStarted { path, argv, .. } | What::LaunchRefused { path, argv, .. } => {
+            Some(Command::new(path, argv).to_string())
+        }
+        What::DocumentRefused { cause }
+        | What::RuleNotEvaluated { cause, .. }
+        | What::ComputerRefused { cause, .. } => Some(cause.visible().to_string()),
+        _ => None,
+    }
+}
+
+fn granted(grant: &Grant) -> String {
+    match &grant.application {
+        GrantedApplication::Bytes { sha256, .. } => {
+            format!("{} · {}", granted_command(grant), sha256.short())
+        }
+        GrantedApplication::Rule { .. } => granted_command(grant),
+    }
+}
+
+fn quote(what: &What) -> Option<&Text> {
+    match what {
+        What::RequestMade { request } => Some(&request.justification),
+        What::GrantMade { justification, .. } => Some(justification),
+        What::RequestApproved { comment, .. }
+        | What::RequestDeclined { comment, .. }
+        | What::GrantRevoked { comment, .. } => Some(comment),
+        _ => None,
+    }
+}
+
+fn tone(kind: &str) -> &'static str {
+    match kind {
+        "request.made" => "amber",
+        "request.approved" | "grant.made" | "launch.started" => "green",
+        "request.declined"
+        | "launch.refused"
+        | "grant.revoked"
+        | "document.refused"
+        | "computer.refused"
+        | "computer.revoked"
+        | "account.sign_in_failed" => "red",
+        _ => "",
+    }
+}
+
+fn links(row: &Row) -> Vec<(&'static str, String)> {
+    let about = row.event.what.subjects();
+    let request = about.request.map(|id| ("request", format!("/requests/{id}")));
+    let grant = about.grant.map(|id| ("grant", format!("/grants/{id}")));
+    let group = match &row.event.what {
+        What::GroupSaved { group, .. } => Some(("group", format!("/groups/{group}"))),
+        _ => None,
+    };
+    request.into_iter().chain(grant).chain(group).collect()
+}

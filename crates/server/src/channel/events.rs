@@ -1,0 +1,185 @@
+//! What a computer reports: each event signed by its elevator, following the one before it, stored exactly once.
+
+use elevon_policy::event::{Event, What};
+use elevon_policy::sheet::ChainHead;
+use elevon_policy::text::Text;
+use elevon_policy::time::{Span, Timestamp};
+use elevon_wire::chain::{self, Broken, Record};
+use elevon_wire::channel::{EVENTS_AT_ONCE, Events, Stored};
+use elevon_wire::signed::{Purpose, Signed};
+use sqlx::AnyConnection;
+
+use crate::app::App;
+use crate::audit::{self, Origin};
+use crate::auth::computer::Computer;
+use crate::db::json;
+use crate::error::Error;
+use crate::{computers, grants, launches, requests};
+
+/// Refusals of one computer are recorded at most this often: a broken or hostile one must not fill the audit trail.
+const REFUSALS: Span = Span::from_mins(1);
+
+/// Stores events and does what follows from them, all or nothing. What is stored already is passed over, so that an
+/// answer that was lost does no harm. Without events it only says how far the server is.
+pub async fn store(app: &App, computer: &Computer, events: &Events) -> Result<Stored, Error> {
+    let result = match open(computer, events) {
+        Ok(opened) => follow(app, computer, &opened).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error @ (Error::Forbidden(_) | Error::Invalid { .. })) = &result {
+        record_refusal(app, computer, error).await?;
+    }
+    let (head, news) = result?;
+    if news.own {
+        app.news.wake(computer.id);
+    } else if news.any {
+        app.news.changed();
+    }
+    if news.any {
+        app.deadlines.notify_one();
+    }
+    Ok(Stored { head })
+}
+
+/// An event whose signature holds.
+struct Opened<'a> {
+    signed: &'a Signed,
+    bytes: &'a [u8],
+    number: u64,
+}
+
+/// What follows from an event, beyond the row it changed.
+#[derive(Debug, Default)]
+pub struct Effect {
+    /// The computer's sheet moved on.
+    pub touched: bool,
+    /// What the server itself did about it.
+    pub recorded: Option<What>,
+}
+
+/// Who is to be woken.
+#[derive(Default)]
+struct News {
+    /// The computer itself: its sheet moved on.
+    own: bool,
+    /// Screens, and the sweeper.
+    any: bool,
+}
+
+fn open<'a>(computer: &Computer, events: &'a Events) -> Result<Vec<Opened<'a>>, Error> {
+    if events.records.len() > EVENTS_AT_ONCE {
+        return Err(Error::invalid(format!("expected at most {EVENTS_AT_ONCE} events at once")));
+    }
+    let open = |signed: &'a Signed| {
+        let bytes = signed
+            .bytes(&computer.event_key, Purpose::Event)
+            .map_err(|error| Error::Forbidden(format!("an event was not accepted: {error}").into()))?;
+        let record: Record = serde_json::from_slice(bytes).map_err(|error| {
+            Error::invalid(format!("expected a record of an event that this version can read: {error}"))
+        })?;
+        Ok(Opened { signed, bytes, number: record.after.number.saturating_add(1) })
+    };
+    events.records.iter().map(open).collect()
+}
+
+async fn follow(app: &App, computer: &Computer, opened: &[Opened<'_>]) -> Result<(ChainHead, News), Error> {
+    let now = app.now();
+    let origin = Origin::Computer(computer.id);
+    let mut news = News::default();
+    if opened.is_empty() {
+        let mut db = app.db.read().await?;
+        return Ok((audit::sql::head(&mut db, origin).await?, news));
+    }
+    let mut tx = app.db.begin().await?;
+    super::sql::lock(&mut tx, computer.id).await?;
+    let mut at = audit::sql::advance(&mut tx, origin).await?;
+    let mut own = Vec::new();
+    let known = opened.iter().take_while(|opened| opened.number <= at.number).count();
+    if let Some(last) = opened.get(..known).and_then(<[_]>::last) {
+        same(&mut tx, origin, last).await?;
+    }
+    for opened in opened.iter().skip(known) {
+        let (head, event) = chain::follow(at, opened.bytes).map_err(|broken| refused(at, &broken))?;
+        audit::store(&mut tx, computer.id, head, &event, &json(opened.signed)?, now).await?;
+        news.any = true;
+        let effect = apply(app, &mut tx, computer, event, now).await?;
+        news.own |= effect.touched;
+        own.extend(effect.recorded);
+        at = head;
+    }
+    if news.own {
+        super::touch(&mut tx, app, computer.id).await?;
+    }
+    for what in own {
+        audit::append_own(&mut tx, now, what).await?;
+    }
+    tx.commit().await?;
+    Ok((at, news))
+}
+
+/// A computer whose history differs from what is stored was copied, set back, or lies.
+async fn same(tx: &mut AnyConnection, origin: Origin, opened: &Opened<'_>) -> Result<(), Error> {
+    let kept = audit::sql::kept(tx, origin, opened.number - 1, 1).await?;
+    let kept = kept.first().and_then(|kept| serde_json::from_str::<Signed>(&kept.body).ok());
+    if kept.is_some_and(|kept| kept.unverified_bytes() == opened.bytes) {
+        return Ok(());
+    }
+    Err(Error::Forbidden(
+        format!(
+            "event {} is another one than this server has stored; was this computer copied or set back? enroll it again",
+            opened.number
+        )
+        .into(),
+    ))
+}
+
+fn refused(at: ChainHead, broken: &Broken) -> Error {
+    match broken {
+        Broken::Number { .. } => Error::Conflict(
+            format!("{broken}; this server has stored {} events of this computer", at.number).into(),
+        ),
+        Broken::Digest { .. } => Error::Forbidden(broken.to_string().into()),
+        Broken::Unreadable(_) => Error::invalid(broken.to_string()),
+    }
+}
+
+/// Does what follows from an event.
+async fn apply(
+    app: &App,
+    tx: &mut AnyConnection,
+    computer: &Computer,
+    event: Event,
+    now: Timestamp,
+) -> Result<Effect, Error> {
+    if !event.what.is_from_computer() {
+        return Err(Error::Forbidden(format!("a computer does not record {}", event.what.kind()).into()));
+    }
+    let id = computer.id;
+    let at = event.at;
+    match event.what {
+        What::SheetDelivered { version, bundle, grants } => {
+            computers::sql::delivered(tx, id, version, bundle).await?;
+            grants::sql::delivered(tx, id, &grants, now).await?;
+            Ok(Effect::default())
+        }
+        What::RequestMade { request } => requests::made(app, tx, id, *request, now).await,
+        What::RequestCancelled { request, user } => requests::cancelled(tx, id, request, &user, now).await,
+        What::GrantMade { grant, .. } => grants::made(tx, id, *grant, now).await,
+        What::GrantStarted { grant, end } => grants::started(tx, id, grant, end, now).await,
+        What::GrantEnded { grant, user } => grants::ended(tx, id, grant, &user, now).await,
+        What::GrantRevocationEnforced { grant } => grants::enforced(tx, id, grant, now).await,
+        started @ What::LaunchStarted { .. } => launches::started(tx, id, started, at).await,
+        ended @ What::LaunchEnded { .. } => launches::ended(tx, id, ended, at).await,
+        _ => Ok(Effect::default()),
+    }
+}
+
+async fn record_refusal(app: &App, computer: &Computer, error: &Error) -> Result<(), Error> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    if computers::sql::may_record_refusal(&mut tx, computer.id, now, now.before(REFUSALS)).await? {
+        let cause = Text::new(error.to_string());
+        audit::append_own(&mut tx, now, What::ComputerRefused { computer: computer.id, cause }).await?;
+    }
+    tx.commit().await
+}

@@ -1,0 +1,177 @@
+//! Why something was not done: one error, one answer. Causes are logged once and never shown.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use elevon_policy::grant::IllegalStep;
+use elevon_policy::request::DecisionRefused;
+
+/// Why something was not done.
+#[derive(Debug)]
+pub enum Error {
+    /// There is no such thing (any more): what was looked for, such as `request`.
+    NotFound(&'static str),
+    /// It changed, or somebody was quicker: a sentence.
+    Conflict(Cow<'static, str>),
+    /// What was given does not do: the field, where one is to blame, and a sentence.
+    Invalid {
+        /// The form's or document's field.
+        field: Option<&'static str>,
+        /// What was expected.
+        sentence: Cow<'static, str>,
+    },
+    /// Nobody is signed in, or the secret is unknown: a sentence.
+    Unauthenticated(Cow<'static, str>),
+    /// Whoever asks may not: a sentence.
+    Forbidden(Cow<'static, str>),
+    /// Too often: a sentence.
+    TooMany(Cow<'static, str>),
+    /// Elevon itself failed; the cause goes to the log.
+    Internal(Cow<'static, str>),
+}
+
+/// What a screen or program is told of an error. Also stands in the response's extensions, for the layer that makes a
+/// page of it.
+#[derive(Debug, Clone)]
+pub struct Told {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// In a few words, such as `not found`.
+    pub title: &'static str,
+    /// In a sentence.
+    pub detail: String,
+    /// The form's or document's field that is to blame.
+    pub field: Option<&'static str>,
+}
+
+impl Error {
+    /// What was given in this field does not do.
+    pub fn field(field: &'static str, sentence: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid { field: Some(field), sentence: sentence.into() }
+    }
+
+    /// What was given does not do.
+    pub fn invalid(sentence: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid { field: None, sentence: sentence.into() }
+    }
+
+    /// Elevon itself failed while doing this; the cause is kept for the log.
+    pub fn internal(doing: &str, cause: impl fmt::Display) -> Self {
+        Self::Internal(format!("{doing}: {cause}").into())
+    }
+
+    /// What a screen or program is told.
+    pub fn told(&self) -> Told {
+        let (status, title) = match self {
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not found"),
+            Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+            Self::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "not accepted"),
+            Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "not signed in"),
+            Self::Forbidden(_) => (StatusCode::FORBIDDEN, "not allowed"),
+            Self::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "too many tries"),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
+        };
+        let field = match self {
+            Self::Invalid { field, .. } => *field,
+            _ => None,
+        };
+        Told { status, title, detail: self.sentence().into_owned(), field }
+    }
+
+    fn sentence(&self) -> Cow<'static, str> {
+        match self {
+            Self::NotFound(what) => format!("there is no such {what}; it may have been removed").into(),
+            Self::Invalid { sentence, .. } => sentence.clone(),
+            Self::Conflict(sentence)
+            | Self::Unauthenticated(sentence)
+            | Self::Forbidden(sentence)
+            | Self::TooMany(sentence) => sentence.clone(),
+            Self::Internal(_) => {
+                "the server could not do this; its log says why; try again in a moment".into()
+            }
+        }
+    }
+}
+
+/// For the command line and the log, where causes may be shown.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Internal(cause) => f.write_str(cause),
+            other => f.write_str(&other.sentence()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        if let Self::Internal(cause) = &self {
+            tracing::error!(%cause, "a request failed");
+        }
+        self.told().into_response()
+    }
+}
+
+impl IntoResponse for Told {
+    /// RFC 9457 problem details.
+    fn into_response(self) -> Response {
+        let mut problem = serde_json::json!({
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        if let (Some(field), Some(problem)) = (self.field, problem.as_object_mut()) {
+            problem.insert("field".to_owned(), field.into());
+        }
+        let mut response = (self.status, problem.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        if let Some(refused) = error.as_database_error() {
+            if refused.is_unique_violation() {
+                return Self::Conflict("there is one like this already; look at it again".into());
+            }
+            // 40001 and 40P01: PostgreSQL could not serialise two changes; 5: SQLite was busy too long.
+            if matches!(refused.code().as_deref(), Some("40001" | "40P01" | "5")) {
+                return Self::Conflict("somebody else was changing the same thing; try again".into());
+            }
+        }
+        Self::Internal(format!("the database: {error}").into())
+    }
+}
+
+impl From<DecisionRefused> for Error {
+    fn from(refused: DecisionRefused) -> Self {
+        let sentence = refused.to_string();
+        match refused {
+            DecisionRefused::Illegal(_) | DecisionRefused::Changed | DecisionRefused::TooLate => {
+                Self::Conflict(sentence.into())
+            }
+            DecisionRefused::OwnRequest => Self::Forbidden(sentence.into()),
+            DecisionRefused::LongerThanAsked { .. } | DecisionRefused::NoTime => {
+                Self::field("duration", sentence)
+            }
+            DecisionRefused::WiderThanPolicy => Self::field("covers", sentence),
+        }
+    }
+}
+
+impl From<IllegalStep> for Error {
+    fn from(step: IllegalStep) -> Self {
+        Self::Conflict(step.to_string().into())
+    }
+}

@@ -1,0 +1,62 @@
+//! Grants over the API.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use elevon_policy::grant::GrantRecord;
+use elevon_policy::id::GrantId;
+use serde::Deserialize;
+
+use super::Row;
+use crate::app::App;
+use crate::auth::{Approver, Reader};
+use crate::error::Error;
+use crate::listing::Listing;
+use crate::requests::api::Comment;
+
+/// Which grants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Which {
+    /// Those that are in force or being revoked.
+    #[default]
+    Active,
+    /// Those that are over.
+    History,
+}
+
+/// The question for a list.
+#[derive(Debug, Default, Deserialize)]
+pub struct Question {
+    /// Which grants; active ones when left out.
+    #[serde(default)]
+    pub which: Which,
+    /// Where to go on.
+    pub cursor: Option<String>,
+}
+
+/// `GET /api/v1/grants`
+pub async fn list(
+    State(app): State<App>,
+    by: Reader,
+    Query(question): Query<Question>,
+) -> Result<Json<Listing<Row>>, Error> {
+    Ok(Json(match question.which {
+        Which::Active => Listing { items: super::active(&app, &by).await?, next: None },
+        Which::History => super::history(&app, &by, question.cursor.as_deref()).await?,
+    }))
+}
+
+/// `GET /api/v1/grants/{id}`
+pub async fn find(State(app): State<App>, by: Reader, Path(id): Path<GrantId>) -> Result<Json<Row>, Error> {
+    super::find(&app, &by, id).await.map(Json)
+}
+
+/// `POST /api/v1/grants/{id}/revoke`
+pub async fn revoke(
+    State(app): State<App>,
+    by: Approver,
+    Path(id): Path<GrantId>,
+    Json(revoke): Json<Comment>,
+) -> Result<Json<GrantRecord>, Error> {
+    super::revoke(&app, &by, id, revoke.seen, revoke.comment).await.map(Json)
+}

@@ -1,0 +1,181 @@
+//! Grants in the browser: those in force, and one with its launches, to take it back.
+
+use askama::Template;
+use axum::Form as Body;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use elevon_policy::grant::{Ends, GrantState, GrantedApplication, GrantedArguments, Origin};
+use elevon_policy::id::{GrantId, Version};
+use elevon_policy::lists::{AtExpiry, Launches};
+use elevon_policy::text::Text;
+
+use super::Row;
+use crate::app::App;
+use crate::auth::{Approver, Needs};
+use crate::error::Error;
+use crate::launches::{self, Launch};
+use crate::pages;
+use crate::pages::failure::beside;
+use crate::pages::flash::Flash;
+use crate::pages::form::Form;
+use crate::pages::frame::Frame;
+use crate::pages::moment::{brief, exact, words};
+use crate::pages::words::{application_name, counted, ended, exit};
+
+#[derive(Template)]
+#[template(path = "grants/active.html")]
+struct ActivePage {
+    frame: Frame,
+    rows: Vec<Row>,
+}
+
+impl ActivePage {
+    fn left(&self, row: &Row) -> String {
+        match row.record.state {
+            GrantState::Scheduled => "starts at its first launch".to_owned(),
+            GrantState::Revoking => {
+                format!("revoking since {}", brief(self.frame.now.since(row.record.since)))
+            }
+            _ => format!("{} left", brief(row.record.runs_out().since(self.frame.now))),
+        }
+    }
+}
+
+/// `GET /access/active`
+pub async fn active(State(app): State<App>, frame: Frame) -> Result<Response, Error> {
+    let rows = super::active(&app, &frame.reader).await?;
+    frame.show(&ActivePage { frame: frame.clone(), rows })
+}
+
+#[derive(Template)]
+#[template(path = "grants/grant.html")]
+struct GrantPage {
+    frame: Frame,
+    row: Row,
+    launches: Vec<Launch>,
+    may_revoke: bool,
+    form: Form,
+}
+
+impl GrantPage {
+    async fn of(app: &App, frame: Frame, id: GrantId, form: Form) -> Result<Self, Error> {
+        let row = super::find(app, &frame.reader, id).await?;
+        let launches = launches::of_grant(app, &frame.reader, id).await?;
+        Ok(Self { may_revoke: frame.may(Needs::Approver), frame, row, launches, form })
+    }
+
+    fn headline(&self) -> String {
+        let grant = &self.row.record.grant;
+        let may = if self.row.record.state.in_force() { "may" } else { "could" };
+        let host_name = self.row.host_name.visible();
+        format!("{} {may} run {} as root on {host_name}", grant.user.name.visible(), application_name(grant))
+    }
+
+    fn end_after_first_launch(&self) -> String {
+        match self.row.record.grant.ends {
+            Ends::At { end } => exact(end),
+            Ends::AfterFirstLaunch { duration, latest_start } => {
+                format!(
+                    "{} after its first launch, which must come before {}",
+                    words(duration),
+                    exact(latest_start)
+                )
+            }
+        }
+    }
+
+    fn at_expiry(&self) -> String {
+        match self.row.record.grant.at_expiry {
+            AtExpiry::Terminate { warning, grace } => format!(
+                "a warning {} before, SIGTERM {} before, then the whole process tree is killed",
+                words(warning),
+                words(grace)
+            ),
+            AtExpiry::Finish => "what runs may finish; nothing new starts".to_owned(),
+        }
+    }
+
+    fn launch(&self, launch: &Launch) -> String {
+        match launch.reason {
+            None => "Running since".to_owned(),
+            Some(reason) => {
+                let how = launch.exit.map(|how| format!(", {}", exit(how))).unwrap_or_default();
+                let lasted = launch.ended.map(|ended| brief(ended.since(launch.started))).unwrap_or_default();
+                format!("Ran for {lasted} and {}{how}; started", ended(reason))
+            }
+        }
+    }
+
+    fn what_revoking_does(&self) -> String {
+        let running = self.launches.iter().filter(|launch| launch.reason.is_none()).count() as u64;
+        let host_name = self.row.host_name.visible();
+        let ends = match running {
+            0 => "Nothing runs under it now; nothing new will start.".to_owned(),
+            running => format!(
+                "{} on {host_name} with all that it started is killed at once, and nothing new will start.",
+                counted(running, "running launch", "running launches")
+            ),
+        };
+        let online = if self.frame.online(self.row.last_seen) {
+            String::new()
+        } else {
+            format!(" {host_name} is not online: it happens when it next reaches the server.")
+        };
+        format!("{ends}{online}")
+    }
+
+    fn over_title(&self) -> &'static str {
+        match self.row.record.state {
+            GrantState::Revoking => "Being revoked",
+            _ => "Over",
+        }
+    }
+
+    fn over(&self) -> String {
+        let host_name = self.row.host_name.visible();
+        let since = exact(self.row.record.since);
+        match self.row.record.state {
+            GrantState::Scheduled | GrantState::Active => "It is in force.".to_owned(),
+            GrantState::Expired => format!("Its time ran out at {since}."),
+            GrantState::Ended => format!("Its user gave it back at {since}."),
+            GrantState::Revoking => format!(
+                "Revoked at {since}. {host_name} has not said yet that it is enforced; until then something may still run."
+            ),
+            GrantState::Revoked => {
+                format!("Revoked, and {host_name} said at {since} that nothing runs under it any more.")
+            }
+            GrantState::Failed => format!("It could not be put in force; {since}."),
+        }
+    }
+}
+
+/// `GET /grants/{id}`
+pub async fn grant(State(app): State<App>, frame: Frame, Path(id): Path<GrantId>) -> Result<Response, Error> {
+    let page = GrantPage::of(&app, frame.clone(), id, Form::default()).await?;
+    frame.show(&page)
+}
+
+/// `POST /grants/{id}/revoke`
+pub async fn revoke(
+    State(app): State<App>,
+    frame: Frame,
+    by: Approver,
+    Path(id): Path<GrantId>,
+    Body(mut form): Body<Form>,
+) -> Result<Response, Error> {
+    let comment = Text::new(form.text("comment").trim());
+    if let Some(seen) = form.read("seen").map(Version) {
+        match super::revoke(&app, &by, id, seen, comment).await {
+            Ok(_) => {
+                let row = super::find(&app, &frame.reader, id).await?;
+                let told =
+                    format!("Revoked. {} says when nothing runs under it any more.", row.host_name.visible());
+                return pages::go(&format!("/grants/{id}"), &Flash::done(told));
+            }
+            Err(error @ (Error::Invalid { .. } | Error::Conflict(_))) => beside(&mut form, &error.told()),
+            Err(error) => return Err(error),
+        }
+    }
+    let page = GrantPage::of(&app, frame.clone(), id, form).await?;
+    frame.refuse(&page)
+}

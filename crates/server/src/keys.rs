@@ -1,0 +1,216 @@
+//! The keys: what signs documents, and the small certificate authority of server and agents. All in `keys/` of the
+//! state, never in the database.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::SigningKey;
+use elevon_policy::application::Sha256;
+use elevon_policy::id::ComputerId;
+use elevon_policy::time::{Span, Timestamp};
+use elevon_wire::signed::{PublicKey, digest};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::app::chance;
+
+/// How long the authority lives.
+const AUTHORITY_LIFE: Span = Span::from_days(3650);
+/// How long the server's own certificate lives; a new one is made at each start.
+const SERVER_LIFE: Span = Span::from_days(398);
+/// How long an agent's certificate lives.
+const AGENT_LIFE: Span = Span::from_days(398);
+
+/// What signs, and what certifies.
+pub struct Keys {
+    /// Signs bundles, sheets, time and checkpoints.
+    pub signing: SigningKey,
+    /// The authority's certificate, PEM.
+    pub ca_pem: String,
+    /// The authority's certificate.
+    pub ca: CertificateDer<'static>,
+    authority: Issuer<'static, KeyPair>,
+    /// The server's own certificate.
+    pub tls: CertificateDer<'static>,
+    tls_key: PrivateKeyDer<'static>,
+}
+
+/// Why keys could not be read or made.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// A file or folder.
+    #[error("could not {doing} {}: {error}", path.display())]
+    File {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A file that does not hold what it should.
+    #[error("{} does not hold {expected}; restore keys/ from a copy, or start with an empty state folder", path.display())]
+    Content {
+        /// Which.
+        path: PathBuf,
+        /// What it should hold.
+        expected: &'static str,
+    },
+    /// A certificate could not be made.
+    #[error("could not make a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
+}
+
+impl Keys {
+    /// Reads the keys below this state folder, and makes those that are not there yet. The server's certificate is
+    /// made anew for these host names each time.
+    pub fn open(state_dir: &Path, host_names: &[String], now: Timestamp) -> Result<Self, KeysError> {
+        private_folder(state_dir)?;
+        let folder = state_dir.join("keys");
+        private_folder(&folder)?;
+        let signing = signing_key(&folder.join("server.key"))?;
+        let (ca_pem, authority) = authority(&folder, now)?;
+        let ca_path = folder.join("ca.pem");
+        let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes())
+            .map_err(|_| KeysError::Content { path: ca_path, expected: "a certificate" })?;
+        let key = KeyPair::generate()?;
+        let tls = server_certificate(host_names, now)?.signed_by(&key, &authority)?;
+        write(&folder.join("tls.pem"), tls.pem().as_bytes())?;
+        write(&folder.join("tls.key"), key.serialize_pem().as_bytes())?;
+        let tls_key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())
+            .map_err(|_| KeysError::Content { path: folder.join("tls.key"), expected: "a private key" })?;
+        Ok(Self { signing, ca_pem, ca, authority, tls: tls.der().clone(), tls_key })
+    }
+
+    /// The public part of what signs.
+    pub fn public(&self) -> PublicKey {
+        PublicKey::of(&self.signing)
+    }
+
+    /// What an enrollment token pins.
+    pub fn ca_fingerprint(&self) -> Sha256 {
+        digest(&self.ca)
+    }
+
+    /// The private key of the server's own certificate.
+    pub fn tls_key(&self) -> PrivateKeyDer<'static> {
+        self.tls_key.clone_key()
+    }
+
+    /// Certifies an agent's own key. Of the request only the key counts; the names are ours. Gives the certificate as
+    /// PEM, and its fingerprint.
+    pub fn certify(
+        &self,
+        request: &str,
+        computer: ComputerId,
+        now: Timestamp,
+    ) -> Result<(String, Sha256), rcgen::Error> {
+        let request = CertificateSigningRequestParams::from_pem(request)?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = named(&computer.to_string());
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        lives(&mut params, now, AGENT_LIFE);
+        let certificate = CertificateSigningRequestParams { params, public_key: request.public_key }
+            .signed_by(&self.authority)?;
+        Ok((certificate.pem(), digest(certificate.der())))
+    }
+}
+
+fn authority(folder: &Path, now: Timestamp) -> Result<(String, Issuer<'static, KeyPair>), KeysError> {
+    let (key_path, pem_path) = (folder.join("ca.key"), folder.join("ca.pem"));
+    if let (Some(key), Some(pem)) = (read(&key_path)?, read(&pem_path)?) {
+        let broken = |path: &Path, expected| KeysError::Content { path: path.to_owned(), expected };
+        let key = String::from_utf8(key).map_err(|_| broken(&key_path, "a private key"))?;
+        let pem = String::from_utf8(pem).map_err(|_| broken(&pem_path, "a certificate"))?;
+        let key = KeyPair::from_pem(&key).map_err(|_| broken(&key_path, "a private key"))?;
+        let issuer = Issuer::from_ca_cert_pem(&pem, key).map_err(|_| broken(&pem_path, "a certificate"))?;
+        return Ok((pem, issuer));
+    }
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = named("Elevon certificate authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    lives(&mut params, now, AUTHORITY_LIFE);
+    let certificate = params.self_signed(&key)?;
+    write(&key_path, key.serialize_pem().as_bytes())?;
+    write(&pem_path, certificate.pem().as_bytes())?;
+    Ok((certificate.pem(), Issuer::new(params, key)))
+}
+
+fn server_certificate(host_names: &[String], now: Timestamp) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(host_names.to_vec())?;
+    params.distinguished_name = named("Elevon server");
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.use_authority_key_identifier_extension = true;
+    lives(&mut params, now, SERVER_LIFE);
+    Ok(params)
+}
+
+fn named(name: &str) -> DistinguishedName {
+    let mut distinguished = DistinguishedName::new();
+    distinguished.push(DnType::CommonName, name);
+    distinguished
+}
+
+/// From an hour ago, for clocks that are a little off.
+fn lives(params: &mut CertificateParams, now: Timestamp, life: Span) {
+    let start = now.before(Span::from_hours(1));
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let since_epoch = |at: Timestamp| at.since(Timestamp::from_millis(0)).std();
+    params.not_before = epoch + since_epoch(start);
+    params.not_after = epoch + since_epoch(now.after(life));
+    params.serial_number = Some(SerialNumber::from_slice(&chance::<16>()));
+}
+
+fn signing_key(path: &Path) -> Result<SigningKey, KeysError> {
+    if let Some(seed) = read(path)? {
+        let seed: [u8; 32] = seed.try_into().map_err(|_| KeysError::Content {
+            path: path.to_owned(),
+            expected: "a signing key of 32 bytes",
+        })?;
+        return Ok(SigningKey::from_bytes(&seed));
+    }
+    let seed = chance::<32>();
+    write(path, &seed)?;
+    Ok(SigningKey::from_bytes(&seed))
+}
+
+/// Makes a folder that only its owner can enter, and shuts one that others can.
+pub fn private_folder(path: &Path) -> Result<(), KeysError> {
+    let failed = |doing| move |error| KeysError::File { doing, path: path.to_owned(), error };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make folder"))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed("shut folder"))
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, KeysError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(KeysError::File { doing: "read", path: path.to_owned(), error }),
+    }
+}
+
+/// Whole or not at all: a key that is half written would lock everyone out.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), KeysError> {
+    let failed = |error| KeysError::File { doing: "write", path: path.to_owned(), error };
+    let draft = path.with_extension("new");
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)
+        .map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    fs::rename(&draft, path).map_err(failed)
+}

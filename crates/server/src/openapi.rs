@@ -1,0 +1,291 @@
+//! The API's own description, OpenAPI 3.1: made from the table of routes, so that it names neither more nor less.
+
+use axum::Json;
+use serde_json::{Map, Value, json};
+
+use crate::auth::Needs;
+use crate::router::TABLE;
+
+/// `GET /api/v1/openapi.json`
+pub async fn serve() -> Json<Value> {
+    Json(document())
+}
+
+/// The document.
+pub fn document() -> Value {
+    let mut paths = Map::new();
+    for (method, path, needs) in TABLE.iter().filter(|(_, path, _)| path.starts_with("/api/")) {
+        let at = paths.entry((*path).to_owned()).or_insert_with(|| json!({}));
+        at[method.to_lowercase()] = operation(method, path, *needs);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Elevon",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "What the console can do, the API can do. Times are milliseconds since the Unix epoch; durations read like 30m or 8h.",
+            "license": { "name": "Apache-2.0 OR MIT", "identifier": "Apache-2.0 OR MIT" },
+        },
+        "servers": [{ "url": "/" }],
+        "security": [{ "token": [] }, { "session": [] }],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "token": { "type": "http", "scheme": "bearer", "description": "an API token; it has a role" },
+                "session": { "type": "apiKey", "in": "cookie", "name": crate::auth::session::COOKIE },
+            },
+            "schemas": schemas(),
+            "responses": {
+                "Problem": {
+                    "description": "why it was not done, RFC 9457",
+                    "content": { "application/problem+json": { "schema": reference("Problem") } },
+                },
+            },
+        },
+    })
+}
+
+fn operation(method: &str, path: &str, needs: Needs) -> Value {
+    let said = say(method, path);
+    let mut operation = json!({
+        "operationId": name(method, path),
+        "summary": said.summary,
+        "description": format!("Needs: {}.", needed(needs)),
+        "tags": [path.split('/').nth(3).unwrap_or_default().trim_end_matches(".csv").trim_end_matches(".json")],
+        "responses": { "default": { "$ref": "#/components/responses/Problem" } },
+    });
+    let answer = match said.answer {
+        Some(kind) => json!({ "description": said.summary, "content": { kind.0: { "schema": kind.1 } } }),
+        None => json!({ "description": said.summary }),
+    };
+    operation["responses"][said.status] = answer;
+    let mut parameters: Vec<Value> = said.query.iter().map(|(name, kind)| query(name, kind)).collect();
+    if path.contains("{id}") {
+        parameters.push(json!({ "name": "id", "in": "path", "required": true, "schema": reference("Id") }));
+    }
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
+    }
+    if let Some(body) = said.body {
+        operation["requestBody"] =
+            json!({ "required": true, "content": { "application/json": { "schema": reference(body) } } });
+    }
+    if needs == Needs::Anyone {
+        operation["security"] = json!([]);
+    }
+    operation
+}
+
+struct Said {
+    summary: String,
+    status: &'static str,
+    answer: Option<(&'static str, Value)>,
+    body: Option<&'static str>,
+    query: &'static [(&'static str, &'static str)],
+}
+
+/// What an operation is about, told by its path: the API is regular enough for that.
+fn say(method: &str, path: &str) -> Said {
+    let parts: Vec<_> = path.trim_start_matches("/api/v1/").split('/').collect();
+    let thing = parts.first().copied().unwrap_or_default();
+    let schema = match thing {
+        "requests" => "Request",
+        "grants" => "Grant",
+        "launches" => "Launch",
+        "privileged-application-lists" => "PrivilegedApplicationList",
+        "allowlists" | "blocklists" => "ApplicationList",
+        "groups" => "CustomGroup",
+        "computers" => "Computer",
+        "accounts" => "Account",
+        "events" => "Event",
+        _ => "Document",
+    };
+    let json = |schema: Value| Some(("application/json", schema));
+    let said = |summary: String, status, answer, body, query| Said { summary, status, answer, body, query };
+    let (singular, plural) = (thing.trim_end_matches('s').replace('-', " "), thing.replace('-', " "));
+    match (method, parts.as_slice()) {
+        (_, ["openapi.json"]) => said("this document".into(), "200", json(reference("Document")), None, &[]),
+        (_, ["events.csv"]) => said(
+            "all events as CSV".into(),
+            "200",
+            Some(("text/csv", json!({ "type": "string" }))),
+            None,
+            FILTER,
+        ),
+        (_, ["events"]) => {
+            said("a part of the events, from the latest".into(), "200", json(listing(schema)), None, FILTER)
+        }
+        (_, ["enrollment-tokens"]) => said(
+            "a new enrollment token, shown once".into(),
+            "201",
+            json(reference("Token")),
+            Some("NewEnrollmentToken"),
+            &[],
+        ),
+        (_, ["api-tokens"]) => said(
+            "a new API token, shown once".into(),
+            "201",
+            json(reference("Token")),
+            Some("NewApiToken"),
+            &[],
+        ),
+        ("POST", ["accounts"]) => {
+            said("a new account".into(), "201", json(reference(schema)), Some("NewAccount"), &[])
+        }
+        (_, ["launches"]) => {
+            said("the launches under a grant".into(), "200", json(listing(schema)), None, &[("grant", "Id")])
+        }
+        (_, [_, _, "launches"]) => {
+            said("the launches under it".into(), "200", json(listing("Launch")), None, &[])
+        }
+        (_, [_, _, "approve"]) => {
+            said("approve it: a grant results".into(), "200", json(reference("Grant")), Some("Approve"), &[])
+        }
+        (_, [_, _, "decline"]) => {
+            said("decline it".into(), "200", json(reference("Request")), Some("Comment"), &[])
+        }
+        (_, ["grants", _, "revoke"]) => {
+            said("take it back".into(), "200", json(reference("Grant")), Some("Comment"), &[])
+        }
+        (_, ["computers", _, "revoke"]) => said("shut it out".into(), "204", None, None, &[]),
+        (_, [_, _, "deploy"]) => {
+            said("deploy a version to custom groups".into(), "204", None, Some("Deploy"), &[])
+        }
+        (_, [_, _, "withdraw"]) => said("end its deployment".into(), "204", None, None, &[]),
+        ("GET", ["requests" | "grants"]) => {
+            said(format!("a part of the {plural}"), "200", json(listing(schema)), None, WHICH)
+        }
+        ("GET", [_]) => said(format!("all {plural}"), "200", json(listing(schema)), None, &[]),
+        ("POST", [_]) => {
+            said(format!("a new {singular}"), "201", json(reference("Saved")), Some(schema), &[])
+        }
+        ("PUT", [_, _]) => said(
+            format!("the next version of a {singular}"),
+            "200",
+            json(reference("Saved")),
+            Some(schema),
+            &[],
+        ),
+        _ => said(format!("one {singular}"), "200", json(reference(schema)), None, &[]),
+    }
+}
+
+const WHICH: &[(&str, &str)] = &[("which", "Word"), ("cursor", "Word")];
+const FILTER: &[(&str, &str)] = &[
+    ("cursor", "Word"),
+    ("since", "Time"),
+    ("until", "Time"),
+    ("user", "Word"),
+    ("computer", "Id"),
+    ("application", "Word"),
+    ("policy", "Id"),
+    ("kind", "Word"),
+    ("request", "Id"),
+    ("grant", "Id"),
+];
+
+fn query(name: &str, kind: &str) -> Value {
+    json!({ "name": name, "in": "query", "required": name == "grant" && kind == "Id", "schema": reference(kind) })
+}
+
+fn needed(needs: Needs) -> &'static str {
+    match needs {
+        Needs::Anyone => "nothing",
+        Needs::Reader => "any role",
+        Needs::Approver => "approver, administrator or owner",
+        Needs::Administrator => "administrator or owner",
+        Needs::Owner => "owner",
+        Needs::Computer => "a computer's certificate",
+    }
+}
+
+fn name(method: &str, path: &str) -> String {
+    let words = path.trim_start_matches("/api/v1/").replace(['/', '-', '.'], "_").replace(['{', '}'], "");
+    format!("{}_{words}", method.to_lowercase())
+}
+
+fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+fn listing(of: &str) -> Value {
+    json!({
+        "type": "object",
+        "required": ["items", "next"],
+        "properties": {
+            "items": { "type": "array", "items": reference(of) },
+            "next": { "type": ["string", "null"], "description": "the cursor of the next part" },
+        },
+    })
+}
+
+fn schemas() -> Value {
+    let object = |required: Value, properties: Value| json!({ "type": "object", "required": required, "properties": properties });
+    let (id, time, text, span, version) =
+        (reference("Id"), reference("Time"), reference("Word"), reference("Span"), reference("Version"));
+    let open = |description: &str| json!({ "type": "object", "description": description });
+    let list = |elevate: bool| {
+        let mut properties = json!({
+            "id": id, "version": version, "name": text, "description": text,
+            "enabled": { "type": "boolean" },
+            "rules": { "type": "array", "items": open("a rule: recognises, arguments, outcome, elevate, terms") },
+        });
+        if elevate {
+            properties["elevate"] = json!({ "enum": ["automatic", "justification", "approval", "off"] });
+            properties["applies_to"] =
+                json!({ "enum": ["all_allowed_applications", "specific_applications"] });
+            properties["terms"] =
+                open("what a grant is worth: durations, starts, arguments, at_expiry, launches");
+        }
+        properties
+    };
+    json!({
+        "Id": { "type": "string", "format": "uuid" },
+        "Time": { "type": "integer", "description": "milliseconds since the Unix epoch" },
+        "Span": { "type": "string", "examples": ["30m", "8h", "1h30m"] },
+        "Version": { "type": "integer", "minimum": 1 },
+        "Word": { "type": "string" },
+        "Document": open("a JSON document"),
+        "Problem": object(json!(["title", "status", "detail"]), json!({
+            "type": text, "title": text, "status": { "type": "integer" }, "detail": text,
+            "field": { "type": "string", "description": "the field that is to blame" },
+        })),
+        "Saved": object(json!(["id", "version"]), json!({ "id": id, "version": version })),
+        "Request": object(json!(["asked", "state", "version", "since"]), json!({
+            "asked": open("what was asked, as the computer measured it"), "version": version, "since": time,
+            "state": { "enum": ["pending", "approved", "declined", "cancelled", "lapsed"] },
+            "host_name": text, "policy_name": text,
+        })),
+        "Grant": object(json!([]), json!({
+            "grant": open("the grant as it is signed"), "version": version, "since": time,
+            "state": { "enum": ["scheduled", "active", "expired", "ended", "revoking", "revoked", "failed"] },
+        })),
+        "Launch": open("one execution under a grant"),
+        "Computer": open("an enrolled computer"),
+        "Account": object(json!(["id", "name", "role"]), json!({ "id": id, "name": text, "role": reference("Role") })),
+        "Role": { "enum": ["owner", "administrator", "approver", "auditor"] },
+        "Event": object(json!(["number", "at", "origin", "event"]), json!({
+            "number": { "type": "integer" }, "at": time, "origin": text, "event": open("what happened"),
+        })),
+        "PrivilegedApplicationList": object(json!(["name", "enabled", "elevate", "applies_to", "terms"]), list(true)),
+        "ApplicationList": object(json!(["name", "enabled", "rules"]), list(false)),
+        "CustomGroup": object(json!(["name", "members"]), json!({
+            "id": id, "version": version, "name": text,
+            "members": open("kind: computers with computers, or users with users"),
+        })),
+        "Approve": object(json!(["seen", "duration"]), json!({
+            "seen": version, "duration": span, "covers": { "enum": ["exact_arguments", "any_arguments"] }, "comment": text,
+        })),
+        "Comment": object(json!(["seen"]), json!({ "seen": version, "comment": text })),
+        "Deploy": object(json!(["version", "groups"]), json!({
+            "version": version, "groups": { "type": "array", "minItems": 1, "items": id },
+        })),
+        "NewEnrollmentToken": object(json!([]), json!({ "uses": { "type": "integer" }, "expires": span, "group": id })),
+        "NewApiToken": object(json!(["name", "role"]), json!({ "name": text, "role": reference("Role") })),
+        "NewAccount": object(json!(["name", "role", "password"]), json!({
+            "name": text, "role": reference("Role"), "password": { "type": "string", "minLength": 12 },
+            "os_users": { "type": "array", "items": open("name, and computer where only there") },
+        })),
+        "Token": object(json!([]), json!({ "id": id, "token": text, "secret": text })),
+    })
+}

@@ -1,0 +1,159 @@
+//! A form as it was typed, with what is wrong beside the field: a refused form comes back as it was sent.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use askama::Template;
+use askama::filters::HtmlSafeOutput;
+use serde::{Deserialize, Deserializer};
+
+/// The fields of a form in the order they came, and why some of them were refused.
+#[derive(Debug, Clone, Default)]
+pub struct Form {
+    typed: Vec<(String, String)>,
+    refused: Vec<(String, String)>,
+}
+
+impl Form {
+    /// What was typed there; empty where nothing was.
+    pub fn text(&self, name: impl Display) -> &str {
+        self.all(name).next().unwrap_or_default()
+    }
+
+    /// Whether it was sent at all, as a ticked box is.
+    pub fn has(&self, name: impl Display) -> bool {
+        self.all(name).next().is_some()
+    }
+
+    /// Whether this was chosen there.
+    pub fn is(&self, name: impl Display, value: impl Display) -> bool {
+        let value = value.to_string();
+        self.all(name).any(|typed| typed == value)
+    }
+
+    /// Everything that was sent under that name.
+    pub fn all(&self, name: impl Display) -> impl Iterator<Item = &str> {
+        let name = name.to_string();
+        self.typed.iter().filter(move |(typed, _)| *typed == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Every field's name, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.typed.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Puts this there, in place of what was typed.
+    pub fn set(&mut self, name: impl Display, value: impl Display) {
+        let name = name.to_string();
+        self.typed.retain(|(typed, _)| *typed != name);
+        self.typed.push((name, value.to_string()));
+    }
+
+    /// Adds another value under that name.
+    pub fn add(&mut self, name: impl Display, value: impl Display) {
+        self.typed.push((name.to_string(), value.to_string()));
+    }
+
+    /// Forgets every field whose name starts so.
+    pub fn forget(&mut self, start: &str) {
+        self.typed.retain(|(typed, _)| !typed.starts_with(start));
+    }
+
+    /// Says what is wrong with a field; the first word stands.
+    pub fn refuse(&mut self, name: impl Display, why: impl Display) {
+        let name = name.to_string();
+        if self.refused(&name).is_none() {
+            self.refused.push((name, why.to_string()));
+        }
+    }
+
+    /// What is wrong with that field.
+    pub fn refused(&self, name: impl Display) -> Option<&str> {
+        let name = name.to_string();
+        self.refused.iter().find(|(refused, _)| *refused == name).map(|(_, why)| why.as_str())
+    }
+
+    /// The attributes of a field that was refused.
+    pub fn marks(&self, name: impl Display) -> HtmlSafeOutput<Marks> {
+        HtmlSafeOutput(Marks { name: self.refused(&name).map(|_| name.to_string()) })
+    }
+
+    /// The paragraph beside a field that was refused.
+    pub fn wrong(&self, name: impl Display) -> HtmlSafeOutput<Wrong> {
+        HtmlSafeOutput(Wrong { name: name.to_string(), why: self.refused(&name).map(str::to_owned) })
+    }
+
+    /// Whether anything is wrong.
+    pub fn is_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
+    /// Reads a field, or says beside it what was expected.
+    pub fn read<T: FromStr>(&mut self, name: impl Display) -> Option<T>
+    where
+        T::Err: Display,
+    {
+        let name = name.to_string();
+        match self.text(&name).trim().parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.refuse(&name, error);
+                None
+            }
+        }
+    }
+}
+
+/// The attributes of a field: nothing, or that it is wrong and where that is said.
+#[derive(Template)]
+#[template(
+    source = r#"{% if let Some(name) = name %} aria-invalid="true" aria-describedby="{{ name }}-wrong"{% endif %}"#,
+    ext = "html"
+)]
+pub struct Marks {
+    name: Option<String>,
+}
+
+/// What is wrong with a field: nothing, or a paragraph.
+#[derive(Template)]
+#[template(
+    source = r#"{% if let Some(why) = why %}<p class="wrong" id="{{ name }}-wrong">{{ why }}</p>{% endif %}"#,
+    ext = "html"
+)]
+pub struct Wrong {
+    name: String,
+    why: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Form {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self { typed: Vec::deserialize(deserializer)?, refused: Vec::new() })
+    }
+}
+
+impl FromIterator<(String, String)> for Form {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(fields: I) -> Self {
+        Self { typed: fields.into_iter().collect(), refused: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use elevon_policy::time::Span;
+
+    use super::*;
+
+    #[test]
+    fn a_refused_form_keeps_what_was_typed() {
+        let mut form: Form = [("duration", "soon"), ("groups", "a"), ("groups", "b")]
+            .map(|(n, v)| (n.to_owned(), v.to_owned()))
+            .into_iter()
+            .collect();
+        assert_eq!(form.read::<Span>("duration"), None);
+        assert_eq!(form.text("duration"), "soon");
+        assert_eq!(form.refused("duration"), Some("expected a duration such as 30m, 8h or 1h30m"));
+        assert!(form.is("groups", "b") && !form.is("groups", "c") && !form.has("enabled"));
+        form.set("groups", "c");
+        assert_eq!(form.all("groups").collect::<Vec<_>>(), ["c"]);
+    }
+}

@@ -1,0 +1,60 @@
+//! What someone who decides should know of an application, in words beside the decision.
+
+use elevon_policy::application::{Application, Lane};
+use elevon_policy::risk::{self, Risk};
+use elevon_policy::text::Text;
+use elevon_policy::time::Span;
+
+use super::moment::words;
+
+/// A risk in a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// In two words.
+    pub title: &'static str,
+    /// What it means here.
+    pub sentence: String,
+}
+
+/// In a few words each, for a row.
+pub fn tags(application: &Application) -> Vec<&'static str> {
+    risk::of_application(application)
+        .iter()
+        .map(|risk| match risk {
+            Risk::EqualsRoot { .. } => "equals root",
+            Risk::UserWritable { .. } => "user-writable, bound to hash",
+        })
+        .collect()
+}
+
+/// In a sentence each, for the page where it is decided.
+pub fn notes(application: &Application, host_name: &Text, span: &Span) -> Vec<Note> {
+    risk::of_application(application)
+        .into_iter()
+        .map(|risk| match risk {
+            Risk::EqualsRoot { kind } => Note {
+                title: "Equals root.",
+                sentence: format!(
+                    "{} Whoever may run it can do anything on {} for {}, and leave things behind.",
+                    kind.sentence(),
+                    host_name.visible(),
+                    words(*span)
+                ),
+            },
+            Risk::UserWritable { lane } => {
+                Note { title: "User-writable, bound to hash.", sentence: user_writable(&lane) }
+            }
+        })
+        .collect()
+}
+
+fn user_writable(lane: &Lane) -> String {
+    let because = match lane {
+        Lane::Trusted => String::new(),
+        Lane::Untrusted { component, because } => format!("{} {}. ", component.visible(), because.sentence()),
+    };
+    format!(
+        "{because}The name says nothing about the file; an approval covers these very bytes, and a changed file is \
+         refused. Make sure that the SHA-256 is one you know."
+    )
+}

@@ -1,0 +1,109 @@
+//! Words and tones that several rooms' pages share.
+
+use elevon_policy::event::{EndReason, Exit};
+use elevon_policy::grant::{Grant, GrantState, GrantedApplication, GrantedArguments};
+use elevon_policy::request::RequestState;
+use elevon_policy::rule::Recognises;
+
+use super::command::Command;
+
+/// The stylesheet's word for a request's state.
+pub fn request_tone(state: &RequestState) -> &'static str {
+    match state {
+        RequestState::Pending => "amber",
+        RequestState::Approved => "green",
+        RequestState::Declined => "red",
+        RequestState::Cancelled | RequestState::Lapsed => "",
+    }
+}
+
+/// The stylesheet's word for a grant's state.
+pub fn grant_tone(state: &GrantState) -> &'static str {
+    match state {
+        GrantState::Active => "green",
+        GrantState::Revoking => "amber",
+        GrantState::Revoked | GrantState::Failed => "red",
+        GrantState::Scheduled | GrantState::Expired | GrantState::Ended => "",
+    }
+}
+
+/// What a person would call what a grant is for.
+pub fn application_name(grant: &Grant) -> String {
+    match &grant.application {
+        GrantedApplication::Bytes { path, .. } => path.file_name().visible().to_string(),
+        GrantedApplication::Rule { rule } => recognised(&rule.recognises),
+    }
+}
+
+/// For what a grant is good.
+pub fn granted_application(grant: &Grant) -> String {
+    match &grant.application {
+        GrantedApplication::Bytes { path, .. } => format!("the very bytes measured at {}", path.visible()),
+        GrantedApplication::Rule { rule } => {
+            format!("whatever a rule recognises: {}", recognised(&rule.recognises))
+        }
+    }
+}
+
+/// The command line a grant is good for, as far as it is fixed.
+pub fn granted_command(grant: &Grant) -> String {
+    match (&grant.application, &grant.arguments) {
+        (GrantedApplication::Bytes { path, .. }, GrantedArguments::Exact { argv }) => {
+            Command::new(path, argv).to_string()
+        }
+        (GrantedApplication::Bytes { path, .. }, GrantedArguments::Any) => {
+            format!("{} with any arguments", path.visible())
+        }
+        (GrantedApplication::Rule { .. }, _) => granted_application(grant),
+    }
+}
+
+/// What a rule is about, in a few words.
+pub fn recognised(recognises: &Recognises) -> String {
+    match recognises {
+        Recognises::Vendor { vendor, .. } => format!("anything by {}", vendor.visible()),
+        Recognises::Product { product, vendor } => format!("{} by {}", product.visible(), vendor.visible()),
+        Recognises::VerifiedExecutable { product, vendor, file_name } => {
+            format!("{} of {} by {}", file_name.visible(), product.visible(), vendor.visible())
+        }
+        Recognises::FileHash { sha256, display_name } if display_name.as_untrusted().is_empty() => {
+            sha256.short()
+        }
+        Recognises::FileHash { sha256, display_name } => {
+            format!("{} ({})", display_name.visible(), sha256.short())
+        }
+        Recognises::Clsid { component } => component.visible().to_string(),
+        Recognises::FolderPath { path, with_subfolders: true } => {
+            format!("{} with sub-folders", path.visible())
+        }
+        Recognises::FolderPath { path, with_subfolders: false } => path.visible().to_string(),
+    }
+}
+
+/// What ended a launch, as an administrator reads it.
+pub fn ended(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Exited => "ended by itself",
+        EndReason::Expired => "ended: the time granted ran out",
+        EndReason::Ended => "ended: its user gave the grant back",
+        EndReason::Revoked => "ended: the grant was revoked",
+        EndReason::Locked => "ended: it was locked or blocked",
+        EndReason::HungUp => "ended: its terminal went away",
+        EndReason::SessionDied => "ended: the session that watched over it died",
+        EndReason::Rebooted => "ended: the computer was started anew",
+        EndReason::Failed => "could not be started",
+    }
+}
+
+/// How an application itself ended.
+pub fn exit(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("status {code}"),
+        Exit::Signal(signal) => format!("signal {signal}"),
+    }
+}
+
+/// `1 computer`, `2 computers`.
+pub fn counted(count: u64, one: &str, many: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {many}") }
+}
