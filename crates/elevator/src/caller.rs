@@ -96,7 +96,10 @@ impl Confinement {
             (other.user_namespace != self.user_namespace, "it is in another user namespace"),
             (other.mount_namespace != self.mount_namespace, "it is in another mount namespace"),
             (other.pid_namespace != self.pid_namespace, "it is in another pid namespace"),
-            (other.no_new_privileges && !self.no_new_privileges, "it may gain no new privileges (no_new_privs)"),
+            (
+                other.no_new_privileges && !self.no_new_privileges,
+                "it may gain no new privileges (no_new_privs)",
+            ),
             (other.seccomp_filters > self.seccomp_filters, "its system calls are filtered (seccomp)"),
         ];
         checks.into_iter().find_map(|(exceeded, why)| exceeded.then_some(why))
@@ -104,7 +107,11 @@ impl Confinement {
 }
 
 /// Identifies the process that connected this socket.
-pub(crate) fn identify(socket: &OwnedFd, own: &Confinement, launches: &Launches) -> Result<Visitor, Stranger> {
+pub(crate) fn identify(
+    socket: &OwnedFd,
+    own: &Confinement,
+    launches: &Launches,
+) -> Result<Visitor, Stranger> {
     set_socket_passcred(socket, true).map_err(io::Error::from)?;
     let credentials = socket_peercred(socket).map_err(io::Error::from)?;
     let pid = credentials.pid;
@@ -142,7 +149,8 @@ fn is_elevated(pid: i32, launches: &Launches) -> bool {
         let place = cgroup.lines().find_map(|line| line.strip_prefix("0::"));
         place.is_some_and(|place| place.split('/').any(|part| part == folder))
     });
-    let mut ancestors = std::iter::successors(Some(pid), |pid| containment::parent_of(*pid).filter(|pid| *pid > 1));
+    let mut ancestors =
+        std::iter::successors(Some(pid), |pid| containment::parent_of(*pid).filter(|pid| *pid > 1));
     in_cgroup || ancestors.any(|pid| launches.includes_session(pid))
 }
 
@@ -156,10 +164,12 @@ fn facts(process: &str) -> io::Result<Facts> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.map(str::split_whitespace).ok_or_else(|| io::Error::other(format!("no {name} in /proc/{process}/status")))
+        line.map(str::split_whitespace)
+            .ok_or_else(|| io::Error::other(format!("no {name} in /proc/{process}/status")))
     };
     let number = |text: Option<&str>| {
-        text.and_then(|text| text.parse().ok()).ok_or_else(|| io::Error::other("a number of /proc/PID/status is none"))
+        text.and_then(|text| text.parse().ok())
+            .ok_or_else(|| io::Error::other("a number of /proc/PID/status is none"))
     };
     Ok(Facts {
         confinement: Confinement {

@@ -21,7 +21,8 @@ impl Uptime {
     /// Now.
     pub(crate) fn now() -> Self {
         let time = clock_gettime(ClockId::Boottime);
-        let (secs, nanos) = (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0));
+        let (secs, nanos) =
+            (u64::try_from(time.tv_sec).unwrap_or(0), u64::try_from(time.tv_nsec).unwrap_or(0));
         Self(secs.saturating_mul(1_000).saturating_add(nanos / 1_000_000))
     }
 

@@ -85,7 +85,9 @@ fn from_environment() -> Given {
 fn from_file(named: Option<&Path>) -> Result<Given> {
     let path = named.unwrap_or(Path::new(DEFAULT_FILE));
     let text = match std::fs::read_to_string(path) {
-        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => return Ok(Given::default()),
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Given::default());
+        }
         read => read.with_context(|| format!("could not read settings from {}", path.display()))?,
     };
     toml::from_str(&text).with_context(|| format!("could not understand settings in {}", path.display()))

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use elevon_wire::frame::{Decoder, Frame, Malformed};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg,
-    sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -142,7 +142,8 @@ impl Connection {
 
     fn read(&mut self, flags: RecvFlags) -> Result<(), Lost> {
         let mut bytes = [0; 16 << 10];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS), ScmCredentials(1))];
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS), ScmCredentials(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
             let pieces = &mut [IoSliceMut::new(&mut bytes)];
@@ -158,7 +159,9 @@ impl Connection {
                 _ => {}
             }
         }
-        if self.descriptors.len() > MOST_DESCRIPTORS || received.flags.contains(rustix::net::ReturnFlags::CTRUNC) {
+        if self.descriptors.len() > MOST_DESCRIPTORS
+            || received.flags.contains(rustix::net::ReturnFlags::CTRUNC)
+        {
             return Err(Lost::TooManyDescriptors);
         }
         if received.bytes == 0 {

@@ -17,20 +17,35 @@ pub(crate) fn examine(config: &Config) -> bool {
     well &= tell(kernel_is_new_enough(), "the kernel is 6.1 or later", "Elevon needs Linux 6.1 or later");
     let layers = containment::layers();
     println!("     what ends a process tree here:");
-    layer(layers.cgroup, "an own cgroup (version 2), killed until it is empty", "no cgroup v2 that can be written to");
+    layer(
+        layers.cgroup,
+        "an own cgroup (version 2), killed until it is empty",
+        "no cgroup v2 that can be written to",
+    );
     layer(layers.subreaper, "a session that adopts and sweeps what loses its parent", "");
     layer(layers.own_deadline, "a deadline that the session keeps by itself", "");
     layer(layers.pid_namespace, "an own PID namespace", "not used for full containment");
     let peer = syscall_peer();
-    layer(peer, "callers are known by a descriptor of their process", "before Linux 6.5: by number and start time");
+    layer(
+        peer,
+        "callers are known by a descriptor of their process",
+        "before Linux 6.5: by number and start time",
+    );
     let trust = files::read_json::<Trust>(&config.state_dir.join("trust.json"));
     match trust {
         Ok(Some(trust)) => println!("ok   enrolled as computer {}", trust.computer),
-        Ok(None) => well &= tell(false, "enrolled", "not enrolled; an administrator makes a token in the console: Computers"),
+        Ok(None) => {
+            well &= tell(
+                false,
+                "enrolled",
+                "not enrolled; an administrator makes a token in the console: Computers",
+            )
+        }
         Err(error) => well &= tell(false, "enrolled", &error.to_string()),
     }
     let agent = uzers::get_user_by_name(&config.agent_user).is_some();
-    let advice = format!("there is no user {}; make one: useradd --system {}", config.agent_user, config.agent_user);
+    let advice =
+        format!("there is no user {}; make one: useradd --system {}", config.agent_user, config.agent_user);
     well &= tell(agent, "the agent's user exists", &advice);
     well &= answers(&config.run_dir.join("elevator.sock"), "the elevator answers");
     well
@@ -57,7 +72,8 @@ fn answers(socket: &Path, fact: &str) -> bool {
     match UnixStream::connect(socket) {
         Ok(_) => tell(true, fact, ""),
         Err(error) => {
-            let advice = format!("nothing answers on {}: {error}; start it: elevon-elevator run", socket.display());
+            let advice =
+                format!("nothing answers on {}: {error}; start it: elevon-elevator run", socket.display());
             tell(false, fact, &advice)
         }
     }
@@ -74,7 +90,5 @@ pub(crate) fn kernel_is_new_enough() -> bool {
 
 fn syscall_peer() -> bool {
     let pair = UnixStream::pair();
-    pair.is_ok_and(|(one, _other)| {
-        matches!(syscall::peer_pidfd(std::os::fd::AsFd::as_fd(&one)), Ok(Some(_)))
-    })
+    pair.is_ok_and(|(one, _other)| matches!(syscall::peer_pidfd(std::os::fd::AsFd::as_fd(&one)), Ok(Some(_))))
 }

@@ -69,8 +69,10 @@ impl Elevator {
     /// Puts the parts together, and takes up what an earlier run left.
     pub(crate) fn open(config: Config, spawner: Spawner, own: Confinement) -> Result<Self> {
         let clock = Clock::open(&config.state_dir).context("could not read what time it was")?;
-        let (holdings, complaints) = Holdings::open(&config.state_dir).context("could not read what is held")?;
-        let launches = Launches::open(&config.state_dir.join("launches")).context("could not read launches")?;
+        let (holdings, complaints) =
+            Holdings::open(&config.state_dir).context("could not read what is held")?;
+        let launches =
+            Launches::open(&config.state_dir.join("launches")).context("could not read launches")?;
         let elevator = Self {
             clock,
             holdings,
@@ -168,7 +170,8 @@ impl Elevator {
         let accepted = match self.holdings.accept(sheet, bundle) {
             Ok(accepted) => accepted,
             Err(cause) => {
-                self.record(What::DocumentRefused { cause: Text::new(&cause) }).map_err(|error| error.to_string())?;
+                self.record(What::DocumentRefused { cause: Text::new(&cause) })
+                    .map_err(|error| error.to_string())?;
                 return Err(cause);
             }
         };
@@ -199,7 +202,9 @@ impl Elevator {
     fn enforce(&self, sheet: &Sheet) -> Result<(), NotRecorded> {
         let now = self.clock.for_the_record();
         let revoked = |launch: &Launch| {
-            let gone = launch.end > now && !self.holdings.in_force(launch.grant) && !self.holdings.is_given_back(launch.grant);
+            let gone = launch.end > now
+                && !self.holdings.in_force(launch.grant)
+                && !self.holdings.is_given_back(launch.grant);
             sheet.revoking.contains(&launch.grant) || gone
         };
         let at_once = |reason| Order { reason, grace: Span::ZERO };
@@ -234,7 +239,9 @@ impl Elevator {
         let decision = self.holdings.decide(&attempt, now);
         matches!(
             decision.map(|decision| decision.verdict),
-            Ok(Verdict::Refused { refusal: Refusal::Locked { .. } | Refusal::Blocked { .. } | Refusal::Denied { .. } })
+            Ok(Verdict::Refused {
+                refusal: Refusal::Locked { .. } | Refusal::Blocked { .. } | Refusal::Denied { .. }
+            })
         )
     }
 

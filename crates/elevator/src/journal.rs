@@ -116,7 +116,8 @@ impl Journal {
         let (head, paths) = {
             let state = self.state();
             let from = state.segments.range(..=number).next_back().map_or(0, |(first, _)| *first);
-            let paths: Vec<_> = state.segments.range(from..).map(|(first, path)| (*first, path.clone())).collect();
+            let paths: Vec<_> =
+                state.segments.range(from..).map(|(first, path)| (*first, path.clone())).collect();
             (state.head.number, paths)
         };
         let mut records = Vec::new();
@@ -143,7 +144,8 @@ impl Journal {
             self.start_segment(&mut state)?;
         }
         while let Some(next) = state.segments.keys().nth(1).copied().filter(|next| *next <= stored.number) {
-            let old: Vec<_> = state.segments.range(..next).map(|(first, path)| (*first, path.clone())).collect();
+            let old: Vec<_> =
+                state.segments.range(..next).map(|(first, path)| (*first, path.clone())).collect();
             for (first, path) in old {
                 std::fs::remove_file(path)?;
                 state.segments.remove(&first);
@@ -268,7 +270,8 @@ mod tests {
         let (at, what) = note(4);
         assert_eq!(journal.record(at, what).expect("recorded").number, 3);
         drop(journal);
-        let changed = String::from_utf8(std::fs::read(&path).expect("read")).expect("text").replacen('A', "B", 1);
+        let changed =
+            String::from_utf8(std::fs::read(&path).expect("read")).expect("text").replacen('A', "B", 1);
         std::fs::write(&path, changed).expect("written");
         assert!(Journal::open(folder.path(), key()).is_err());
     }

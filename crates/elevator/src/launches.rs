@@ -194,7 +194,10 @@ impl Launches {
             // It may have ended meanwhile.
             let _ = pidfd_send_signal(&*process, Signal::USR1);
             if let Err(error) = written {
-                eprintln!("elevon-elevator: could not order the end of launch {}, so it is killed: {error}", launch.launch);
+                eprintln!(
+                    "elevon-elevator: could not order the end of launch {}, so it is killed: {error}",
+                    launch.launch
+                );
                 kill(&launch, process.as_fd());
             }
         }
@@ -207,7 +210,9 @@ impl Launches {
             self.live().iter().map(|(id, live)| (*id, Arc::clone(&live.process))).collect();
         let timeout = self.step_in();
         let mut ready = vec![PollFd::from_borrowed_fd(self.news.as_fd(), PollFlags::IN)];
-        ready.extend(watched.iter().map(|(_, process)| PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)));
+        ready.extend(
+            watched.iter().map(|(_, process)| PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)),
+        );
         match poll(&mut ready, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
             polled => polled?,
@@ -234,7 +239,10 @@ impl Launches {
             let left = deadline.after(PATIENCE).left();
             if left == Span::ZERO {
                 live.overdue = true;
-                eprintln!("elevon-elevator: the session of launch {} did not end its tree in time, so it is killed", live.launch.launch);
+                eprintln!(
+                    "elevon-elevator: the session of launch {} did not end its tree in time, so it is killed",
+                    live.launch.launch
+                );
                 kill(&live.launch, live.process.as_fd());
             } else {
                 next = Some(next.map_or(left, |next| next.min(left)));

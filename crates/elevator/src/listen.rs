@@ -23,7 +23,7 @@ use rustix::net::sockopt::socket_peercred;
 
 use crate::caller::{self, Stranger, Visitor};
 use crate::connection::{Connection, Lost};
-use crate::elevate::{Attempted, Told, of_elevon};
+use crate::elevate::{Attempted, Told, not_enrolled, of_elevon};
 use crate::elevator::Elevator;
 use crate::launch::Order;
 use crate::measure::measure;
@@ -123,14 +123,20 @@ fn converse(elevator: &Elevator, stream: UnixStream) {
         Err(stranger) => return turn_away(elevator, socket, &stranger),
     };
     // A client that connects and says nothing gives its thread back.
-    let limit = |timeout| rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, timeout);
+    let limit = |timeout| {
+        rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, timeout)
+    };
     if limit(Some(PATIENCE)).is_err() {
         return;
     }
-    let mut line = Connection::new(match socket.try_clone() {
-        Ok(socket) => socket,
-        Err(_) => return,
-    }, MESSAGE_LIMIT, Some(visitor.speaker));
+    let mut line = Connection::new(
+        match socket.try_clone() {
+            Ok(socket) => socket,
+            Err(_) => return,
+        },
+        MESSAGE_LIMIT,
+        Some(visitor.speaker),
+    );
     let Ok(question) = line.receive::<FromClient>() else {
         return;
     };
@@ -142,7 +148,9 @@ fn converse(elevator: &Elevator, stream: UnixStream) {
         // Whether the client still listens does not matter: what was done is recorded.
         Ok(Some(last)) => drop(line.send(&last)),
         Ok(None) | Err(Lost::Closed) => {}
-        Err(lost) => eprintln!("elevon-elevator: the conversation with uid {} ended: {lost}", visitor.speaker.uid),
+        Err(lost) => {
+            eprintln!("elevon-elevator: the conversation with uid {} ended: {lost}", visitor.speaker.uid)
+        }
     }
 }
 
@@ -189,8 +197,11 @@ fn answer(
     let uid = visitor.speaker.uid;
     Ok(Some(match question {
         FromClient::Run(run) => {
-            let Ok([directory, input, output, error]) = <[OwnedFd; 4]>::try_from(line.take_descriptors()) else {
-                return Ok(Some(ToClient::Refused(of_elevon("the client did not send its four descriptors"))));
+            let Ok([directory, input, output, error]) = <[OwnedFd; 4]>::try_from(line.take_descriptors())
+            else {
+                return Ok(Some(ToClient::Refused(of_elevon(
+                    "the client did not send its four descriptors",
+                ))));
             };
             let standard = [input, output, error];
             let attempted = Attempted { elevator, visitor, run: *run, directory, standard };
@@ -205,15 +216,6 @@ fn answer(
         FromClient::End { grant } => end(elevator, visitor, grant),
         _ => ToClient::Refused(of_elevon("the client asked something that makes no sense at this point")),
     }))
-}
-
-fn not_enrolled() -> Refused {
-    Refused {
-        status: 125,
-        reason: Some(DenyReason::NotEnrolled),
-        told: "this computer is not enrolled".into(),
-        next: "an administrator enrolls it with `elevon-agent enroll TOKEN`".into(),
-    }
 }
 
 fn explain(
@@ -305,7 +307,10 @@ fn cancel(elevator: &Elevator, visitor: &Visitor, request: RequestId) -> ToClien
             let recorded = elevator.record(What::RequestCancelled { request, user: user.clone() });
             match recorded {
                 Ok(()) => ToClient::Done {
-                    told: format!("request {request} for {} is cancelled", cancelled.application.path.visible()),
+                    told: format!(
+                        "request {request} for {} is cancelled",
+                        cancelled.application.path.visible()
+                    ),
                 },
                 Err(error) => ToClient::Refused(of_elevon(&error.to_string())),
             }
@@ -336,5 +341,10 @@ fn end(elevator: &Elevator, visitor: &Visitor, grant: GrantId) -> ToClient {
 }
 
 fn not_yours(told: &str) -> Refused {
-    Refused { status: 125, reason: None, told: told.into(), next: "`elevon status` lists what there is".into() }
+    Refused {
+        status: 125,
+        reason: None,
+        told: told.into(),
+        next: "`elevon status` lists what there is".into(),
+    }
 }

@@ -94,7 +94,10 @@ fn dispatch() -> Result<ExitCode> {
 fn run(config: Config) -> Result<ExitCode> {
     clean_process()?;
     let agent = uzers::get_user_by_name(&config.agent_user).with_context(|| {
-        format!("there is no user {}, whom the agent runs under; make one: useradd --system {}", config.agent_user, config.agent_user)
+        format!(
+            "there is no user {}, whom the agent runs under; make one: useradd --system {}",
+            config.agent_user, config.agent_user
+        )
     })?;
     let own = Confinement::own().context("could not read how this process is confined")?;
     make_folder(&config.state_dir, 0o700)?;
@@ -102,7 +105,8 @@ fn run(config: Config) -> Result<ExitCode> {
     // Before there is any thread, and before the lock: what is launched must not hold it when the elevator is gone.
     let spawner = Spawner::start().context("could not start the spawner")?;
     let _lock = lock(&config.state_dir)?;
-    let signals = syscall::signal_descriptor(&[libc::SIGTERM, libc::SIGINT]).context("could not take signals")?;
+    let signals =
+        syscall::signal_descriptor(&[libc::SIGTERM, libc::SIGINT]).context("could not take signals")?;
     let elevator = Arc::new(Elevator::open(config, spawner, own)?);
     serve(&elevator, agent.uid())?;
     poll(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], None)?;
@@ -116,7 +120,10 @@ fn run(config: Config) -> Result<ExitCode> {
 
 /// What was inherited from whoever started this does not count: rights of new files, working directory, environment.
 fn clean_process() -> Result<()> {
-    ensure!(rustix::process::geteuid().is_root(), "expected to run as root: nobody else can elevate anything");
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "expected to run as root: nobody else can elevate anything"
+    );
     ensure!(doctor::kernel_is_new_enough(), "expected Linux 6.1 or later");
     rustix::process::umask(Mode::from_raw_mode(0o077));
     rustix::process::chdir("/").context("could not change to /")?;
@@ -176,7 +183,11 @@ fn serve(elevator: &Arc<Elevator>, agent: u32) -> Result<()> {
 /// Binds a socket that is there only once it has its rights: the umask lets nobody in before.
 fn bind(path: &Path, mode: u32, owner: Option<u32>) -> Result<UnixListener> {
     let about = || format!("could not listen on {}", path.display());
-    ensure!(UnixStream::connect(path).is_err(), "something else listens on {}; stop it first", path.display());
+    ensure!(
+        UnixStream::connect(path).is_err(),
+        "something else listens on {}; stop it first",
+        path.display()
+    );
     files::remove(path).with_context(about)?;
     let listener = UnixListener::bind(path).with_context(about)?;
     if let Some(owner) = owner {

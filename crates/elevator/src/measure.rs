@@ -1,7 +1,7 @@
 //! Opens a program once, measures that very file, and says whether its path can be believed. What comes out is all that the
 //! launcher may execute: descriptors, never a name that could lead elsewhere a moment later.
 //!
-//! Two lanes (docs/decisions): where every component of the path is root's alone, the file itself is executed. Anything
+//! Two lanes: where every component of the path is root's alone, the file itself is executed. Anything
 //! else is copied into sealed memory first; the copy is what is hashed, and the copy is what is executed.
 
 mod digest;
@@ -19,7 +19,7 @@ mod tests;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use elevon_identify::script::shebang;
+use elevon_identify::script::{HEAD, Shebang, shebang};
 use elevon_policy::application::{Application, Lane, Sha256, User};
 use elevon_policy::text::OsText;
 
@@ -160,16 +160,14 @@ fn without_nul(command: &OsText, arguments: &[OsText]) -> Result<(), NotMeasured
 /// programs act by the name they are called by, so a name that a user may choose is never passed on.
 fn name(found: &Found, path: &OsText, trusted: bool, mounts: &Mounts) -> OsText {
     let leads_here = |link: &OsText| {
-        link == path || trust::believe(link, mounts).is_ok_and(|place| place.facts.identity == found.place.facts.identity)
+        link == path
+            || trust::believe(link, mounts)
+                .is_ok_and(|place| place.facts.identity == found.place.facts.identity)
     };
     found.link().filter(|link| trusted && leads_here(link)).unwrap_or_else(|| path.clone())
 }
 
-fn shebang_of(
-    file: &OwnedFd,
-    path: &OsText,
-) -> Result<Option<elevon_identify::script::Shebang>, NotMeasured> {
-    let head = digest::piece(file, 0, elevon_identify::script::HEAD)
-        .map_err(|errno| NotMeasured::system("reading", path, errno))?;
+fn shebang_of(file: &OwnedFd, path: &OsText) -> Result<Option<Shebang>, NotMeasured> {
+    let head = digest::piece(file, 0, HEAD).map_err(|errno| NotMeasured::system("reading", path, errno))?;
     shebang(&head).map_err(|bad| NotMeasured::unfit(path, Unfit::Shebang(bad)))
 }

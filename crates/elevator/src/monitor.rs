@@ -60,8 +60,15 @@ fn watch(
 ) -> Result<(), Lost> {
     syscall::name_process(c"elevon-monitor");
     setsid()?;
-    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU]
-    {
+    for signal in [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGTERM,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+    ] {
         syscall::ignore(signal);
     }
     let signals = syscall::signal_descriptor(&[libc::SIGCHLD])?;
@@ -108,11 +115,7 @@ fn enter(cgroup: &Path) -> Result<(), Lost> {
 }
 
 /// Forks and executes the program; the error's number where it could not be executed.
-fn start(
-    plan: &Plan,
-    descriptors: &Descriptors,
-    terminal: Option<&OwnedFd>,
-) -> io::Result<Result<Pid, i32>> {
+fn start(plan: &Plan, descriptors: &Descriptors, terminal: Option<&OwnedFd>) -> io::Result<Result<Pid, i32>> {
     let (reads, writes) = pipe_with(PipeFlags::CLOEXEC)?;
     match syscall::fork()? {
         Fork::Child => {

@@ -46,8 +46,7 @@ const LIMIT: usize = MESSAGE_LIMIT + (1 << 20);
 impl Spawner {
     /// Forks the spawner. The caller has one thread.
     pub(crate) fn start() -> io::Result<Self> {
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         match syscall::fork()? {
             Fork::Parent(_) => Ok(Self { line: Mutex::new(Connection::new(ours, LIMIT, None)) }),
             Fork::Child => {
@@ -72,7 +71,8 @@ impl Spawner {
             Reply::Failed { cause } => Err(io::Error::other(cause)),
             Reply::Made { pid } => {
                 let process = line.take_descriptors().pop();
-                let process = process.ok_or_else(|| io::Error::other("the spawner sent no process descriptor"))?;
+                let process =
+                    process.ok_or_else(|| io::Error::other("the spawner sent no process descriptor"))?;
                 Ok(Spawned { pid, process })
             }
         }

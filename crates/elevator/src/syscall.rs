@@ -57,7 +57,8 @@ pub(crate) fn execute(file: BorrowedFd<'_>, argv: &[CString], environment: &[CSt
 pub(crate) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     let first = libc::c_uint::try_from(first).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: sets a flag on descriptors; touches no memory.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -32,16 +32,18 @@ pub(crate) fn serve(elevator: &Arc<Elevator>, listener: &UnixListener, agent: u3
         };
         let peer = socket_peercred(&stream).map(|peer| peer.uid.as_raw());
         if !matches!(peer, Ok(uid) if uid == agent || uid == 0) {
-            eprintln!("elevon-elevator: a process of another user than the agent's was turned away from its socket");
+            eprintln!(
+                "elevon-elevator: a process of another user than the agent's was turned away from its socket"
+            );
             continue;
         }
         let elevator = Arc::clone(elevator);
-        std::thread::Builder::new().name("agent".into()).stack_size(1 << 20).spawn(move || {
-            match converse(&elevator, stream.into()) {
+        std::thread::Builder::new().name("agent".into()).stack_size(1 << 20).spawn(
+            move || match converse(&elevator, stream.into()) {
                 Ok(()) | Err(Lost::Closed) => {}
                 Err(lost) => eprintln!("elevon-elevator: the conversation with the agent ended: {lost}"),
-            }
-        })?;
+            },
+        )?;
     }
 }
 
@@ -130,5 +132,11 @@ fn take_time(elevator: &Elevator, statement: &Signed) -> Result<Vec<ToAgent>> {
         Ok(statement) => elevator.clock.take(statement)?,
         Err(cause) => return Ok(vec![ToAgent::Refused { cause: format!("the time is not taken: {cause}") }]),
     };
-    Ok(if taken { Vec::new() } else { vec![ToAgent::Refused { cause: "the time is not taken: it answers no question, or came too late".into() }] })
+    Ok(if taken {
+        Vec::new()
+    } else {
+        vec![ToAgent::Refused {
+            cause: "the time is not taken: it answers no question, or came too late".into(),
+        }]
+    })
 }

@@ -54,8 +54,20 @@ fn variable(name: &str, value: &[u8]) -> Option<CString> {
 /// path in TERM, TZ or LC_* would make the program read a file of the user's choice.
 fn is_harmless(name: &str, value: &[u8]) -> bool {
     const LANGUAGE: [&str; 14] = [
-        "LANG", "LANGUAGE", "LC_ALL", "LC_ADDRESS", "LC_COLLATE", "LC_CTYPE", "LC_IDENTIFICATION", "LC_MEASUREMENT",
-        "LC_MESSAGES", "LC_MONETARY", "LC_NAME", "LC_NUMERIC", "LC_PAPER", "LC_TIME",
+        "LANG",
+        "LANGUAGE",
+        "LC_ALL",
+        "LC_ADDRESS",
+        "LC_COLLATE",
+        "LC_CTYPE",
+        "LC_IDENTIFICATION",
+        "LC_MEASUREMENT",
+        "LC_MESSAGES",
+        "LC_MONETARY",
+        "LC_NAME",
+        "LC_NUMERIC",
+        "LC_PAPER",
+        "LC_TIME",
     ];
     let plain = |extra: &[u8]| {
         !value.is_empty()
@@ -81,7 +93,9 @@ mod tests {
 
     #[test]
     fn what_may_matter_is_kept() {
-        for (name, value) in [("TERM", "xterm-256color"), ("LANG", "de_DE.UTF-8@euro"), ("TZ", "Europe/Berlin")] {
+        for (name, value) in
+            [("TERM", "xterm-256color"), ("LANG", "de_DE.UTF-8@euro"), ("TZ", "Europe/Berlin")]
+        {
             assert_eq!(sent(name, value).len(), 1, "{name}={value}");
         }
     }
@@ -89,9 +103,21 @@ mod tests {
     #[test]
     fn what_could_harm_is_not() {
         for (name, value) in [
-            ("LD_PRELOAD", "x"), ("PYTHONPATH", "x"), ("BASH_FUNC_x%%", "x"), ("PATH", "x"), ("TERMINFO", "x"),
-            ("TERM", "../../x"), ("TERM", "/tmp/x"), ("TERM", ".."), ("TZ", "/tmp/x"), ("TZ", ":x"), ("TZ", "../x"),
-            ("LC_ALL", "../x"), ("LANG", ""), ("TERM", "x\ny"), ("LC_MESSAGES", "%n"),
+            ("LD_PRELOAD", "x"),
+            ("PYTHONPATH", "x"),
+            ("BASH_FUNC_x%%", "x"),
+            ("PATH", "x"),
+            ("TERMINFO", "x"),
+            ("TERM", "../../x"),
+            ("TERM", "/tmp/x"),
+            ("TERM", ".."),
+            ("TZ", "/tmp/x"),
+            ("TZ", ":x"),
+            ("TZ", "../x"),
+            ("LC_ALL", "../x"),
+            ("LANG", ""),
+            ("TERM", "x\ny"),
+            ("LC_MESSAGES", "%n"),
         ] {
             assert_eq!(sent(name, value), [], "{name}={value}");
         }

@@ -88,4 +88,3 @@ fn argv(start: &Start<'_>) -> io::Result<Vec<CString>> {
 pub(crate) fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
-

@@ -18,7 +18,10 @@ pub(crate) struct Terminal {
 }
 
 /// A terminal set like the user's, where one of the standard descriptors is one.
-pub(crate) fn for_launch(standard: &[OwnedFd; 3], window: Option<WindowSize>) -> io::Result<Option<Terminal>> {
+pub(crate) fn for_launch(
+    standard: &[OwnedFd; 3],
+    window: Option<WindowSize>,
+) -> io::Result<Option<Terminal>> {
     let Some(users) = standard.iter().find(|fd| isatty(fd)) else {
         return Ok(None);
     };

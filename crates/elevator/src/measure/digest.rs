@@ -9,9 +9,9 @@ use elevon_policy::text::OsText;
 use rustix::io::Errno;
 use sha2::Digest;
 
+use super::Bytes;
 use super::not_measured::NotMeasured;
 use super::walk::{Facts, Identity};
-use super::Bytes;
 
 /// How much is read at once.
 pub(super) const CHUNK: usize = 1 << 20;
@@ -58,7 +58,8 @@ impl HashCache {
 
 /// The bytes of a file with a trusted path.
 pub(super) fn trusted(file: OwnedFd, path: &OsText, hashes: &HashCache) -> Result<Bytes, NotMeasured> {
-    let state = |file: &OwnedFd| State::of(file).map_err(|errno| NotMeasured::system("looking at", path, errno));
+    let state =
+        |file: &OwnedFd| State::of(file).map_err(|errno| NotMeasured::system("looking at", path, errno));
     let before = state(&file)?;
     if before.size > MAX_SIZE {
         return Err(NotMeasured::TooLarge { path: path.clone(), limit: MAX_SIZE });
@@ -66,7 +67,8 @@ pub(super) fn trusted(file: OwnedFd, path: &OsText, hashes: &HashCache) -> Resul
     let sha256 = match hashes.find(&before) {
         Some(known) => known,
         None => {
-            let (sha256, read) = whole(&file, MAX_SIZE).map_err(|errno| NotMeasured::system("reading", path, errno))?;
+            let (sha256, read) =
+                whole(&file, MAX_SIZE).map_err(|errno| NotMeasured::system("reading", path, errno))?;
             if state(&file)? != before || read != before.size {
                 return Err(NotMeasured::Changed { path: path.clone() });
             }

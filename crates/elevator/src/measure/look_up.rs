@@ -10,10 +10,10 @@ use rustix::io::Errno;
 use rustix::process::Gid;
 use rustix::thread::CapabilitySet;
 
+use super::Caller;
 use super::mounts::Mounts;
 use super::not_measured::{NotMeasured, Unfit};
 use super::walk::{Place, Stopped, joined, walk};
-use super::Caller;
 use crate::syscall;
 
 /// Where a command without a slash is looked for, whatever the caller's own PATH says.
@@ -99,7 +99,8 @@ fn by_path(
     let (folder, name) = path.split_at(slash);
     let name = if name.is_empty() { b"." } else { name };
     let go = |start, path| {
-        walk(Some(start), path, follower, mounts, |_| Ok::<_, NotMeasured>(())).map_err(|stopped| told(stopped, command))
+        walk(Some(start), path, follower, mounts, |_| Ok::<_, NotMeasured>(()))
+            .map_err(|stopped| told(stopped, command))
     };
     let folder = go(start, folder)?;
     let place = go(&folder, name)?;
@@ -182,7 +183,10 @@ impl Drop for TakenBack<'_> {
         syscall::set_file_system_group(self.0.group);
         let set = rustix::thread::set_thread_groups(&self.0.groups);
         if set.is_err() || Rights::of_this_thread().ok().as_ref() != Some(self.0) {
-            let _ = writeln!(io::stderr(), "cannot take back the elevator's own rights after looking for a file; ending");
+            let _ = writeln!(
+                io::stderr(),
+                "cannot take back the elevator's own rights after looking for a file; ending"
+            );
             std::process::abort();
         }
     }
@@ -199,7 +203,8 @@ fn take_on(caller: &Caller) -> Result<(), Errno> {
     syscall::set_file_system_group(group);
     syscall::set_file_system_user(user);
     let now = Rights::of_this_thread()?;
-    let reaches_all = now.capabilities.intersects(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
+    let reaches_all =
+        now.capabilities.intersects(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
     if now.user != user || now.group != group || now.groups != groups || (user != 0 && reaches_all) {
         return Err(Errno::PERM);
     }

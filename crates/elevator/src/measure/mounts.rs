@@ -14,8 +14,9 @@ use super::walk::Place;
 const LOCAL: [&str; 8] = ["ext4", "xfs", "btrfs", "zfs", "f2fs", "erofs", "squashfs", "tmpfs"];
 /// Others that programs may lie on; only their bytes count.
 const ELSEWHERE: [&str; 25] = [
-    "9p", "afs", "bcachefs", "ceph", "cifs", "ecryptfs", "exfat", "ext2", "ext3", "gfs2", "gpfs", "hfsplus", "iso9660",
-    "jfs", "lustre", "msdos", "nfs", "nfs4", "ntfs3", "ocfs2", "ramfs", "reiserfs", "smb3", "udf", "vfat",
+    "9p", "afs", "bcachefs", "ceph", "cifs", "ecryptfs", "exfat", "ext2", "ext3", "gfs2", "gpfs", "hfsplus",
+    "iso9660", "jfs", "lustre", "msdos", "nfs", "nfs4", "ntfs3", "ocfs2", "ramfs", "reiserfs", "smb3", "udf",
+    "vfat",
 ];
 
 /// One mount.
@@ -90,7 +91,8 @@ fn mount(line: &[u8], root: u64) -> Option<(u64, Rc<Mount>)> {
     let mut behind = fields.skip_while(|field| *field != b"-").skip(1);
     let kind = String::from_utf8(behind.next()?.to_vec()).ok()?;
     let details = behind.nth(1).unwrap_or_default();
-    let unproven = options.split(|byte| *byte == b',').any(|option| option == b"nosuid" || option == b"idmapped");
+    let unproven =
+        options.split(|byte| *byte == b',').any(|option| option == b"nosuid" || option == b"idmapped");
     let layers = if kind == "overlay" { layers(details) } else { Vec::new() };
     Some((id, Rc::new(Mount { kind, root: id == root, unproven, layers })))
 }
@@ -147,7 +149,8 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    const TABLE: &[u8] = b"36 35 98:0 /mnt1 / rw,noatime master:1 shared:2 - ext4 /dev/root rw,errors=continue\n\
+    const TABLE: &[u8] =
+        b"36 35 98:0 /mnt1 / rw,noatime master:1 shared:2 - ext4 /dev/root rw,errors=continue\n\
         40 36 0:5 / /media/stick rw,nosuid,nodev - ext4 /dev/sdb1 rw\n\
         41 36 0:6 / /home/a\\040b rw - fuse.sshfs a@b:/ rw,user_id=1000\n\
         42 36 0:7 / /merged rw - overlay overlay \

@@ -156,7 +156,9 @@ impl Unfit {
             Self::Denied => "run it from where you may execute it: elevation does not widen that",
             Self::Held => "end the program that holds a lease on it, or run it again later",
             Self::Machine => "get it for this computer's processor",
-            Self::Libraries(_) => "ask an administrator for a build that takes its libraries from the system's folders",
+            Self::Libraries(_) => {
+                "ask an administrator for a build that takes its libraries from the system's folders"
+            }
             Self::Shebang(_) | Self::Interpreter(_) | Self::InterpreterUnfit(_) => {
                 "let its first line be #! and the full path of an installed program, such as #!/bin/sh"
             }
@@ -221,11 +223,18 @@ impl fmt::Display for Unfit {
             Self::Machine => f.write_str("it is a program for another kind of processor"),
             Self::Shebang(bad) => bad.fmt(f),
             Self::Interpreter(name) => {
-                write!(f, "its interpreter {} is no absolute path of a program that you may run", name.visible())
+                write!(
+                    f,
+                    "its interpreter {} is no absolute path of a program that you may run",
+                    name.visible()
+                )
             }
             Self::Libraries(place) => {
                 let place = place.visible();
-                write!(f, "it takes libraries from \"{place}\", which is no absolute path that you may look into")
+                write!(
+                    f,
+                    "it takes libraries from \"{place}\", which is no absolute path that you may look into"
+                )
             }
             Self::InterpreterUnfit(name) => {
                 write!(f, "its interpreter {} is not itself a program", name.visible())

@@ -15,10 +15,11 @@ use super::trust::{self, Doubt};
 
 /// Reads the file as a program for this computer.
 pub(super) fn program(file: &OwnedFd, path: &OsText) -> Result<elf::Program, NotMeasured> {
-    let program = elf::read(|offset, length| digest::piece(file, offset, length)).map_err(|unread| match unread {
-        Unread::NotElf(not) => NotMeasured::unfit(path, Unfit::NotElf(not)),
-        Unread::Bytes(errno) => NotMeasured::system("reading", path, errno),
-    })?;
+    let program =
+        elf::read(|offset, length| digest::piece(file, offset, length)).map_err(|unread| match unread {
+            Unread::NotElf(not) => NotMeasured::unfit(path, Unfit::NotElf(not)),
+            Unread::Bytes(errno) => NotMeasured::system("reading", path, errno),
+        })?;
     if runs_here(program.machine) { Ok(program) } else { Err(NotMeasured::unfit(path, Unfit::Machine)) }
 }
 
@@ -57,7 +58,8 @@ fn linker(caller: &Caller, interpreter: &OsText, path: &OsText, mounts: &Mounts)
         NotMeasured::System { .. } => error,
         _ => NotMeasured::unfit(path, Unfit::Interpreter(interpreter.clone())),
     })?;
-    let believed = trust::believe(interpreter, mounts).map_err(|doubt| untrusted(path, interpreter, doubt))?;
+    let believed =
+        trust::believe(interpreter, mounts).map_err(|doubt| untrusted(path, interpreter, doubt))?;
     if believed.facts.identity == found.place.facts.identity {
         Ok(())
     } else {

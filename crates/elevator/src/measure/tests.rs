@@ -1,4 +1,5 @@
 //! Real files, real owners, real mounts. Users are bare numbers: nothing is added to the computer.
+#![allow(clippy::panic)]
 
 use std::fs::{self, File, Permissions};
 use std::io::Write;
@@ -28,7 +29,8 @@ fn caller(uid: u32) -> Caller {
 
 /// A folder of root's below folders of root's, which everybody may look into.
 fn trusted_folder() -> TempDir {
-    let folder = tempfile::Builder::new().prefix("elevon-test").tempdir_in("/usr").expect("root can write to /usr");
+    let folder =
+        tempfile::Builder::new().prefix("elevon-test").tempdir_in("/usr").expect("root can write to /usr");
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("it is ours");
     folder
 }
@@ -155,7 +157,9 @@ fn what_is_hashed_is_what_is_executed_while_the_owner_keeps_rewriting() {
     let program = write(folder.path().join("tool"), &good, 0o755);
     of_alice(&program);
     let file = File::options().write(true).open(&program).expect("alice could");
-    let flip = || (0..2_000).try_for_each(|_| file.write_all_at(&evil, 0).and_then(|()| file.write_all_at(&good, 0)));
+    let flip = || {
+        (0..2_000).try_for_each(|_| file.write_all_at(&evil, 0).and_then(|()| file.write_all_at(&good, 0)))
+    };
     std::thread::scope(|scope| {
         let flipping = scope.spawn(flip);
         while !flipping.is_finished() {
@@ -177,7 +181,8 @@ fn digests_are_remembered_until_root_changes_the_file() {
     let hashes = HashCache::default();
     let here = File::open("/").expect("there is a root");
     let program = write(folder.path().join("tool"), &shell(), 0o755);
-    let measure = || measure(&caller(ALICE), here.as_fd(), &os(&program), &[], &hashes).expect("it is a program");
+    let measure =
+        || measure(&caller(ALICE), here.as_fd(), &os(&program), &[], &hashes).expect("it is a program");
     assert_eq!(measure().application.sha256, measure().application.sha256);
     let longer = [shell(), vec![0]].concat();
     write(program.clone(), &longer, 0o755);
@@ -195,7 +200,8 @@ fn a_trusted_script_is_read_by_its_path() {
     assert_eq!(interpreter.path, os(&shell));
     assert_eq!(interpreter.sha256, digest_of(&self::shell()));
     assert_eq!(interpreter.argument, Some("-e".into()));
-    let Program::Script { interpreter_name, argument, script: ScriptSource::Path(path), .. } = found.program else {
+    let Program::Script { interpreter_name, argument, script: ScriptSource::Path(path), .. } = found.program
+    else {
         panic!("it is a trusted script")
     };
     assert_eq!((interpreter_name, argument), ("/bin/sh".into(), Some("-e".into())));
@@ -280,7 +286,8 @@ fn with_interpreter(interpreter: &Path) -> Vec<u8> {
 #[ignore = "needs root; cargo xtask test runs it"]
 fn a_program_with_a_foreign_dynamic_linker_is_refused() {
     let folder = trusted_folder();
-    let hers = tempfile::Builder::new().prefix("e").rand_bytes(4).tempdir_in("/tmp").expect("there is a /tmp");
+    let hers =
+        tempfile::Builder::new().prefix("e").rand_bytes(4).tempdir_in("/tmp").expect("there is a /tmp");
     fs::set_permissions(hers.path(), Permissions::from_mode(0o755)).expect("root can");
     let linker = write(hers.path().join("ld"), &shell(), 0o755);
     let program = write(folder.path().join("tool"), &with_interpreter(&linker), 0o755);
@@ -290,12 +297,74 @@ fn a_program_with_a_foreign_dynamic_linker_is_refused() {
     assert_eq!(unfit(&relative), Unfit::Interpreter("ld.so".into()));
 }
 
+/// A program of one segment that takes its libraries from `search`.
+fn searching(search: &str) -> Vec<u8> {
+    let shell = shell();
+    let interpreter = elevon_identify::elf::interpreter(&shell).expect("it runs").expect("it is dynamic");
+    let interpreter = [interpreter.as_bytes(), b"\0"].concat();
+    let text = [search.as_bytes(), b"\0"].concat();
+    let (table, headers) = (64_u64, 3);
+    let interpreter_at = table + 56 * headers;
+    let text_at = interpreter_at + interpreter.len() as u64;
+    let dynamic_at = text_at + text.len() as u64;
+    let dynamic: Vec<u8> =
+        [5, text_at, 29, 0, 0, 0].iter().flat_map(|word: &u64| word.to_le_bytes()).collect();
+    let end = dynamic_at + dynamic.len() as u64;
+    let segment = |kind: u64, offset: u64, size: u64| {
+        [kind, offset, offset, offset, size, size, 1]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect::<Vec<u8>>()
+    };
+    // The shell's own beginning, for the right class and machine; its table moved, with three entries.
+    let mut head: Vec<u8> = shell.into_iter().take(64).collect();
+    head.splice(32..40, table.to_le_bytes());
+    head.splice(56..58, 3_u16.to_le_bytes());
+    let segments = [
+        segment(1, 0, end),
+        segment(3, interpreter_at, interpreter.len() as u64),
+        segment(2, dynamic_at, 48),
+    ];
+    [head, segments.concat(), interpreter, text, dynamic].concat()
+}
+
+/// CVE-2024-48991 and its like: libraries planted where a program looks for them.
+#[test]
+#[ignore = "needs root; cargo xtask test runs it"]
+fn a_program_that_takes_libraries_from_where_others_can_write_is_refused() {
+    let folder = trusted_folder();
+    let hers = folder.path().join("hers");
+    fs::create_dir(&hers).expect("root can");
+    of_alice(&hers);
+    let hidden = folder.path().join("hidden");
+    fs::create_dir(&hidden).expect("root can");
+    fs::set_permissions(&hidden, Permissions::from_mode(0o700)).expect("root can");
+    let with = |search: &str| {
+        let program = write(folder.path().join("tool"), &searching(search), 0o755);
+        measure_as(&caller(ALICE), &os(&program))
+    };
+    for good in ["/usr/lib", "$ORIGIN", "$ORIGIN/nothing/yet", "/usr/lib:/lib"] {
+        assert!(with(good).is_ok_and(|found| found.application.lane == Lane::Trusted), "{good}");
+    }
+    for bad in ["$ORIGIN/hers", "/usr/lib:$ORIGIN/hers/lib", "/tmp/build/lib"] {
+        assert!(matches!(with(bad), Err(NotMeasured::UntrustedInterpreter { .. })), "{bad}");
+    }
+    for unclear in ["", "/usr/lib:", ".", "lib", "$LIB", "$ORIGIN/hidden/x"] {
+        assert!(
+            matches!(with(unclear), Err(NotMeasured::Unfit { unfit: Unfit::Libraries(_), .. })),
+            "{unclear}"
+        );
+    }
+}
+
 #[test]
 #[ignore = "needs root; cargo xtask test runs it"]
 fn what_no_program_is_is_refused() {
     let folder = trusted_folder();
     let at = |name: &str| folder.path().join(name);
-    for (name, content) in [("empty", b"".as_slice()), ("text", b"echo hello\n"), ("dos", b"MZ\x90"), ("elf", b"\x7fELF")] {
+    for (name, content) in
+        [("empty", b"".as_slice()), ("text", b"echo hello\n"), ("dos", b"MZ\x90"), ("elf", b"\x7fELF")]
+    {
         assert!(matches!(unfit(&write(at(name), content, 0o755)), Unfit::NotElf(_)), "{name}");
     }
     let mut foreign = shell();

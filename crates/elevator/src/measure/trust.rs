@@ -107,9 +107,9 @@ fn layers_believed(mount: &Mount, mounts: &Mounts, stack: u8) -> bool {
 
 /// Whether an access control list lets anybody but root write. With one that cannot be read or understood: yes.
 fn grants_writing(place: &Place) -> bool {
-    const MAX_LIST: usize = 65_536;
+    const MAX_LIST: usize = 4096;
     // By way of /proc, because a descriptor that is only a path has no attributes of its own.
-    let mut list = vec![0; MAX_LIST];
+    let mut list = [0; MAX_LIST];
     match rustix::fs::getxattr(place.handle(), c"system.posix_acl_access", &mut list) {
         Ok(length) => list.get(..length).and_then(others_write).unwrap_or(true),
         Err(Errno::NODATA | Errno::OPNOTSUPP) => false,

@@ -185,7 +185,8 @@ impl Place {
 }
 
 fn enter<E>(place: &Place, mounts: &Mounts) -> Result<std::rc::Rc<Mount>, Stopped<E>> {
-    let mount = mounts.of(place.facts.mount).map_err(|errno| Stopped::System { at: place.path.clone(), errno })?;
+    let mount =
+        mounts.of(place.facts.mount).map_err(|errno| Stopped::System { at: place.path.clone(), errno })?;
     match mount {
         Some(mount) if !mount.served() => Ok(mount),
         Some(mount) => Err(Stopped::FileSystem { at: place.path.clone(), kind: mount.kind.clone() }),

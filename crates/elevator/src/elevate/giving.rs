@@ -1,0 +1,74 @@
+//! Where policy alone gives a grant: for a justification, or for the asking.
+
+use elevon_policy::event::What;
+use elevon_policy::grant::{Ends, Grant, GrantedApplication, GrantedArguments, Origin};
+use elevon_policy::id::{GrantId, Version};
+use elevon_policy::lists::{Covers, Way};
+use elevon_policy::text::Text;
+use elevon_policy::time::Span;
+use elevon_wire::conversation::Refused;
+
+use super::refusals::{not_enrolled, of_elevon};
+use super::{Attempted, Offered};
+use crate::chance;
+use crate::connection::{Connection, Lost};
+
+impl Attempted<'_> {
+    /// Makes the grant that policy alone gives.
+    pub(super) fn grant(
+        &mut self,
+        line: &mut Connection,
+        offered: &Offered,
+    ) -> Result<Option<Refused>, Lost> {
+        let needs_justification = offered.offer.way == Way::Justification;
+        if needs_justification && self.run.justification.is_none() {
+            self.ask_person(line, offered)?;
+        }
+        let asked = match offered.terms(&self.run, needs_justification) {
+            Ok(asked) => asked,
+            Err(refused) => return Ok(Some(refused)),
+        };
+        let grant = self.local_grant(offered, asked.duration);
+        Ok(self.keep_grant(grant, asked.justification).err())
+    }
+
+    fn local_grant(&self, Offered { measured, offer, now }: &Offered, duration: Span) -> Option<Grant> {
+        let application = &measured.application;
+        Some(Grant {
+            id: GrantId::new(*now, chance::ten_bytes()),
+            version: Version::FIRST,
+            origin: Origin::Policy,
+            computer: self.elevator.holdings.computer()?,
+            user: self.visitor.caller.user.clone(),
+            application: GrantedApplication::Bytes {
+                sha256: application.sha256,
+                path: application.path.clone(),
+                interpreter: application.interpreter.as_ref().map(|interpreter| interpreter.sha256),
+            },
+            arguments: match offer.terms.arguments {
+                Covers::ExactArguments => GrantedArguments::Exact { argv: measured.argv.clone() },
+                Covers::AnyArguments => GrantedArguments::Any,
+            },
+            runs_as: offer.terms.runs_as,
+            not_before: *now,
+            ends: Ends::At { end: now.after(duration) },
+            launches: offer.terms.launches,
+            at_expiry: offer.terms.at_expiry,
+            policy: offer.policy,
+        })
+    }
+
+    fn keep_grant(&self, grant: Option<Grant>, justification: Text) -> Result<(), Refused> {
+        let grant = grant.ok_or_else(not_enrolled)?;
+        let holdings = &self.elevator.holdings;
+        let recorded = self
+            .elevator
+            .record(What::GrantMade { grant: Box::new(grant.clone()), justification: justification.clone() });
+        recorded.map_err(|error| of_elevon(&error.to_string()))?;
+        if !justification.as_untrusted().is_empty() {
+            let kept = holdings.add_justification(grant.user.uid, &justification);
+            kept.map_err(|error| of_elevon(&error.to_string()))?;
+        }
+        holdings.add_grant(grant).map_err(|error| of_elevon(&error.to_string()))
+    }
+}

@@ -1,0 +1,150 @@
+//! The action this program is for, as a story: measure, decide, ask where policy says so, record, launch.
+
+mod asking;
+mod giving;
+mod refusals;
+mod starting;
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use elevon_policy::decide::{Attempt, Decision, Offer, Verdict};
+use elevon_policy::event::DenyReason;
+use elevon_policy::lists::Way;
+use elevon_policy::text::Text;
+use elevon_policy::time::{Span, Timestamp};
+use elevon_wire::conversation::{Refused, Run};
+
+use crate::caller::Visitor;
+use crate::connection::{Connection, Lost};
+use crate::elevator::Elevator;
+use crate::holdings::NotTaken;
+use crate::measure::{Measured, measure};
+
+pub(crate) use refusals::{not_enrolled, of_elevon};
+
+/// Either it was handed on to a session, or this is the last word.
+pub(crate) enum Told {
+    /// The session speaks from now on.
+    HandedOn,
+    /// The last word.
+    Last(Refused),
+}
+
+/// One attempt to run something elevated.
+pub(crate) struct Attempted<'a> {
+    /// The elevator.
+    pub(crate) elevator: &'a Elevator,
+    /// Who.
+    pub(crate) visitor: &'a Visitor,
+    /// What was asked.
+    pub(crate) run: Run,
+    /// Where.
+    pub(crate) directory: OwnedFd,
+    /// Standard input, output and error.
+    pub(crate) standard: [OwnedFd; 3],
+}
+
+impl Attempted<'_> {
+    /// Sees it through.
+    pub(crate) fn see_through(mut self, line: &mut Connection) -> Result<Told, Lost> {
+        let mut approved = false;
+        loop {
+            let (measured, now, decision) = match self.decide() {
+                Ok(decided) => decided,
+                Err(refused) => return Ok(Told::Last(refused)),
+            };
+            match decision.verdict {
+                Verdict::Refused { refusal } => return Ok(Told::Last(self.refuse(&measured, &refusal))),
+                Verdict::Launch { end, offer, .. } if !approved && is_running_low(&offer, end, now) => {
+                    if let Some(refused) = self.grant(line, &Offered { measured, offer, now })? {
+                        return Ok(Told::Last(refused));
+                    }
+                    approved = true;
+                }
+                Verdict::Launch { grant, offer, .. } => match self.elevator.holdings.take(grant, now) {
+                    Ok(taken) => return Ok(self.launch(line, measured, &taken, &offer, now)),
+                    Err(NotTaken::Gone) if !approved => {}
+                    Err(NotTaken::Gone) => return Ok(Told::Last(self.changed(&measured))),
+                    Err(NotTaken::Io(error)) => return Ok(Told::Last(of_elevon(&error.to_string()))),
+                },
+                // What was approved is not what is there now.
+                Verdict::Offered { .. } if approved => return Ok(Told::Last(self.changed(&measured))),
+                Verdict::Offered { offer } => {
+                    let offered = Offered { measured, offer, now };
+                    let given = match offered.offer.way {
+                        Way::Approval => self.ask(line, &offered)?,
+                        _ => self.grant(line, &offered)?,
+                    };
+                    if let Some(refused) = given {
+                        return Ok(Told::Last(refused));
+                    }
+                    approved = true;
+                }
+            }
+        }
+    }
+
+    /// Measures and decides; what cannot be measured or decided is refused and recorded.
+    fn decide(&self) -> Result<(Measured, Timestamp, Decision), Refused> {
+        let Self { elevator, visitor, run, directory, .. } = self;
+        let measured =
+            measure(&visitor.caller, directory.as_fd(), &run.command, &run.arguments, &elevator.hashes)
+                .map_err(|error| self.not_measured(&error))?;
+        let now = elevator.clock.now().map_err(|_| {
+            self.record_refusal(Some(&measured), DenyReason::TimeUnknown, None);
+            Refused {
+                status: 126,
+                reason: Some(DenyReason::TimeUnknown),
+                told: "nothing is elevated: the clock of this computer was set back".into(),
+                next: "connect it to the server, or set the clock right".into(),
+            }
+        })?;
+        let computer = elevator.holdings.computer().ok_or_else(not_enrolled)?;
+        let user = &visitor.caller.user;
+        let attempt = Attempt { user, computer, application: &measured.application, argv: &measured.argv };
+        let decision =
+            elevator.holdings.decide(&attempt, now).map_err(|cause| self.not_ready(&measured, cause))?;
+        Ok((measured, now, decision))
+    }
+}
+
+/// What policy offers for what was measured.
+struct Offered {
+    measured: Measured,
+    offer: Offer,
+    now: Timestamp,
+}
+
+/// What a user asks for, checked against the offer.
+struct Asked {
+    duration: Span,
+    justification: Text,
+}
+
+impl Offered {
+    fn terms(&self, run: &Run, needs_justification: bool) -> Result<Asked, Refused> {
+        let terms = &self.offer.terms;
+        let duration = run.duration.unwrap_or(terms.durations.default);
+        let wrong = |told: String| Refused { status: 125, reason: None, told, next: "try again".into() };
+        if duration < Span::from_secs(1) {
+            return Err(wrong(format!("{duration} was asked for, expected at least 1s")));
+        }
+        if duration > terms.durations.maximum {
+            let (name, maximum) = (self.offer.name.visible(), terms.durations.maximum);
+            return Err(wrong(format!(
+                "{duration} was asked for, “{name}” lets at most {maximum} be asked for"
+            )));
+        }
+        let justification = run.justification.clone().unwrap_or_default();
+        let justification = match needs_justification {
+            true => terms.justification.check(&justification).map_err(|cause| wrong(cause.to_string()))?,
+            false => justification,
+        };
+        Ok(Asked { duration, justification })
+    }
+}
+
+/// Where policy gives grants for the asking, an application does not start under one that is about to end.
+fn is_running_low(offer: &Offer, end: Timestamp, now: Timestamp) -> bool {
+    offer.way == Way::Automatic && end.since(now).millis() < offer.terms.durations.default.millis() / 2
+}

@@ -1,0 +1,130 @@
+//! What a user is told when nothing is elevated, and what the record says of it.
+
+use elevon_policy::decide::Refusal;
+use elevon_policy::event::{DenyReason, What};
+use elevon_policy::grant::PolicyReference;
+use elevon_policy::id::RequestId;
+use elevon_wire::conversation::Refused;
+
+use super::Attempted;
+use crate::holdings::NotReady;
+use crate::measure::{Measured, NotMeasured};
+
+impl Attempted<'_> {
+    pub(super) fn refuse(&self, measured: &Measured, refusal: &Refusal) -> Refused {
+        self.record_refusal(Some(measured), refusal.deny_reason(), refusal.policy());
+        Refused {
+            status: 126,
+            reason: Some(refusal.deny_reason()),
+            told: format!("{} is not elevated: {refusal}", measured.application.path.visible()),
+            next: refusal.next().into(),
+        }
+    }
+
+    pub(super) fn changed(&self, measured: &Measured) -> Refused {
+        self.record_refusal(Some(measured), DenyReason::Changed, None);
+        Refused {
+            status: 126,
+            reason: Some(DenyReason::Changed),
+            told: format!(
+                "{} is not elevated: it, or what was granted for it, changed since it was approved",
+                measured.application.path.visible()
+            ),
+            next: "start it again to ask for what is there now".into(),
+        }
+    }
+
+    pub(super) fn not_measured(&self, error: &NotMeasured) -> Refused {
+        let reason = error.reason();
+        if let Some(reason) = reason {
+            self.record_refusal(None, reason, None);
+        }
+        Refused { status: error.status(), reason, told: error.to_string(), next: error.next().into() }
+    }
+
+    pub(super) fn not_ready(&self, measured: &Measured, cause: NotReady) -> Refused {
+        match cause {
+            NotReady::NotEnrolled => no_policy(),
+            NotReady::LeaseEnded { .. } => {
+                self.record_refusal(Some(measured), DenyReason::LeaseEnded, None);
+                Refused {
+                    status: 126,
+                    reason: Some(DenyReason::LeaseEnded),
+                    told: "nothing is elevated: policy on this computer is too old to be relied on".into(),
+                    next: "connect it to the server; `elevon-agent status` says what is wrong".into(),
+                }
+            }
+        }
+    }
+
+    pub(super) fn record_refusal(
+        &self,
+        measured: Option<&Measured>,
+        reason: DenyReason,
+        policy: Option<PolicyReference>,
+    ) {
+        let typed = || std::iter::once(self.run.command.clone()).chain(self.run.arguments.iter().cloned());
+        let refused = What::LaunchRefused {
+            user: self.visitor.caller.user.clone(),
+            path: measured
+                .map_or_else(|| self.run.command.clone(), |measured| measured.application.path.clone()),
+            sha256: measured.map(|measured| measured.application.sha256),
+            argv: measured.map_or_else(|| typed().collect(), |measured| measured.argv.clone()),
+            reason,
+            policy,
+        };
+        if let Err(error) = self.elevator.record(refused) {
+            eprintln!("elevon-elevator: a refusal could not be recorded: {error}");
+        }
+    }
+}
+
+/// Elevon itself failed.
+pub(crate) fn of_elevon(cause: &str) -> Refused {
+    Refused {
+        status: 125,
+        reason: None,
+        told: format!("nothing was elevated: {cause}"),
+        next: "`elevon-elevator doctor` says what is wrong".into(),
+    }
+}
+
+/// There is nobody to believe.
+pub(crate) fn not_enrolled() -> Refused {
+    Refused {
+        status: 125,
+        reason: Some(DenyReason::NotEnrolled),
+        told: "this computer is not enrolled".into(),
+        next: "an administrator enrolls it with `elevon-agent enroll TOKEN`".into(),
+    }
+}
+
+/// Nothing to decide from has arrived.
+fn no_policy() -> Refused {
+    Refused {
+        status: 125,
+        reason: Some(DenyReason::NotEnrolled),
+        told: "this computer has no policy yet".into(),
+        next: "check that elevon-agent runs and reaches the server: `elevon-agent status`".into(),
+    }
+}
+
+/// The time to wait is over.
+pub(super) fn nobody_decided(request: RequestId) -> Refused {
+    Refused {
+        status: 124,
+        reason: None,
+        told: format!("nobody has decided yet; request {request} stays pending"),
+        next: "start it again to wait on, or take it back with `elevon cancel`".into(),
+    }
+}
+
+/// The time to decide is over.
+pub(super) fn lapsed(request: RequestId) -> Refused {
+    Refused {
+        status: 124,
+        reason: None,
+        told: format!("nobody decided in time: request {request} lapsed"),
+        next: "start it again to ask again".into(),
+    }
+}

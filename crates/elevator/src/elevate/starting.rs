@@ -1,0 +1,166 @@
+//! From a grant to a session: the launch on record and on file, then the session that takes over the conversation.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use elevon_policy::decide::Offer;
+use elevon_policy::event::{EndReason, What};
+use elevon_policy::id::LaunchId;
+use elevon_policy::lists::AtExpiry;
+use elevon_policy::time::{Span, Timestamp};
+
+use super::refusals::of_elevon;
+use super::{Attempted, Told};
+use crate::chance;
+use crate::clock::Uptime;
+use crate::connection::Connection;
+use crate::holdings::Taken;
+use crate::launch::{Descriptors, Order, Plan, ProgramKind, containment, environment};
+use crate::launches::{Launch, Process};
+use crate::measure::{Measured, Program, ScriptSource};
+
+impl Attempted<'_> {
+    pub(super) fn launch(
+        &self,
+        line: &Connection,
+        measured: Measured,
+        taken: &Taken,
+        offer: &Offer,
+        now: Timestamp,
+    ) -> Told {
+        match self.start(line, measured, taken, offer, now) {
+            Ok(()) => Told::HandedOn,
+            Err(cause) => Told::Last(of_elevon(&cause)),
+        }
+    }
+
+    /// Records the launch, then makes its session, which takes over the conversation.
+    fn start(
+        &self,
+        line: &Connection,
+        measured: Measured,
+        taken: &Taken,
+        offer: &Offer,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let elevator = self.elevator;
+        let id = LaunchId::new(now, chance::ten_bytes());
+        let deadline =
+            elevator.clock.uptime_at(taken.end).map_err(|_| "what time it is cannot be relied on")?;
+        let cgroup =
+            containment::make_cgroup(id).map_err(|error| format!("could not make a cgroup: {error}"))?;
+        let mut launch = Launch {
+            launch: id,
+            grant: taken.grant.id,
+            user: self.visitor.caller.user.clone(),
+            application: measured.application,
+            argv: measured.argv,
+            started: now,
+            end: taken.end,
+            deadline: (taken.grant.at_expiry != AtExpiry::Finish).then_some(deadline),
+            boot: elevator.clock.boot().to_owned(),
+            cgroup,
+            session: None,
+        };
+        let started = || -> Result<_, String> {
+            elevator.launches.announce(&launch).map_err(|error| error.to_string())?;
+            if taken.started {
+                let started = What::GrantStarted { grant: taken.grant.id, end: taken.end };
+                elevator.record(started).map_err(|error| error.to_string())?;
+            }
+            elevator.record(launch_started(&launch, offer)).map_err(|error| error.to_string())
+        };
+        if let Err(cause) = started() {
+            elevator.launches.forget(&launch);
+            return Err(cause);
+        }
+        let (plan, descriptors) = self.plan(line, &launch, taken, deadline, measured.program)?;
+        match elevator.spawner.spawn(&plan, &descriptors) {
+            Ok(spawned) => {
+                launch.session = Process::of(spawned.pid);
+                let watched = elevator.launches.watch_over(launch.clone(), spawned.process);
+                watched.map_err(|error| format!("could not put the launch on file: {error}"))?;
+                self.look_again(&launch, now);
+                Ok(())
+            }
+            Err(error) => {
+                let (reason, user) = (EndReason::Failed, launch.user.clone());
+                let ended = What::LaunchEnded { launch: id, grant: launch.grant, user, reason, exit: None };
+                elevator.record(ended).map_err(|error| error.to_string())?;
+                elevator.launches.forget(&launch);
+                Err(format!("could not make a session: {error}"))
+            }
+        }
+    }
+
+    fn plan(
+        &self,
+        line: &Connection,
+        launch: &Launch,
+        taken: &Taken,
+        deadline: Uptime,
+        program: Program,
+    ) -> Result<(Plan, Descriptors), String> {
+        let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(|error| error.to_string());
+        let (kind, program, script) = match program {
+            Program::Binary { file } => (ProgramKind::Binary, file, None),
+            Program::Script { interpreter, interpreter_name, argument, script } => {
+                let (path, sealed) = match script {
+                    ScriptSource::Path(path) => (Some(path), None),
+                    ScriptSource::Sealed(file) => (None, Some(file)),
+                };
+                (ProgramKind::Script { interpreter: interpreter_name, argument, path }, interpreter, sealed)
+            }
+        };
+        let [input, output, error] = self.standard.each_ref().map(|fd| copy(fd.as_fd()));
+        let descriptors = Descriptors {
+            client: copy(line.socket())?,
+            directory: copy(self.directory.as_fd())?,
+            standard: [input?, output?, error?],
+            program,
+            script,
+        };
+        let plan = Plan {
+            launch: launch.launch,
+            grant: launch.grant,
+            user: launch.user.clone(),
+            client: self.visitor.speaker.pid,
+            program: kind,
+            argv: launch.argv.clone(),
+            environment: environment::checked(&self.run.environment),
+            window: self.run.window,
+            umask: self.run.umask | 0o022,
+            end: launch.end,
+            deadline,
+            at_expiry: taken.grant.at_expiry,
+            folder: self.elevator.launches.folder().to_owned(),
+            cgroup: launch.cgroup.clone(),
+        };
+        Ok((plan, descriptors))
+    }
+
+    /// A revocation or a lock that came between the decision and now found nothing to end: it is made up for here.
+    fn look_again(&self, launch: &Launch, now: Timestamp) {
+        let order = |reason| Order { reason, grace: Span::ZERO };
+        if !self.elevator.holdings.in_force(launch.grant) {
+            let ended = self.elevator.holdings.is_given_back(launch.grant);
+            let reason = if ended { EndReason::Ended } else { EndReason::Revoked };
+            self.elevator.launches.end_grant(launch.grant, order(reason));
+        } else if self.elevator.is_forbidden(launch, now) {
+            self.elevator.launches.end_grant(launch.grant, order(EndReason::Locked));
+        }
+    }
+}
+
+fn launch_started(launch: &Launch, offer: &Offer) -> What {
+    What::LaunchStarted {
+        launch: launch.launch,
+        grant: launch.grant,
+        user: launch.user.clone(),
+        path: launch.application.path.clone(),
+        sha256: launch.application.sha256,
+        argv: launch.argv.clone(),
+        policy: offer.policy,
+        end: launch.end,
+        layers: containment::layers(),
+    }
+}

@@ -1,0 +1,117 @@
+//! Grants in hand: which may be used, how far they are used, and those their users gave back.
+
+use std::io;
+use std::sync::Arc;
+
+use elevon_policy::decide::HeldGrant;
+use elevon_policy::grant::{Ends, Grant};
+use elevon_policy::id::GrantId;
+use elevon_policy::lists::Launches;
+use elevon_policy::sheet::Sheet;
+use elevon_policy::time::{Span, Timestamp};
+
+use super::{Held, Holdings, NotTaken, Taken, Used};
+
+impl Holdings {
+    /// Takes a grant for one launch, durably where it matters: a first launch fixes the end, and a grant that is good for
+    /// one launch is used up.
+    pub(crate) fn take(&self, id: GrantId, now: Timestamp) -> Result<Taken, NotTaken> {
+        let mut held = self.held();
+        let sheet =
+            held.documents.as_ref().map(|documents| Arc::clone(&documents.sheet)).ok_or(NotTaken::Gone)?;
+        let grant = held.grant_in_force(&sheet, id).ok_or(NotTaken::Gone)?;
+        let used = held.local.used.get(&id).copied().unwrap_or_default();
+        if grant.launches == Launches::Once && used.launched > 0 {
+            return Err(NotTaken::Gone);
+        }
+        let end = grant.end_when_launched(used.end, now).ok_or(NotTaken::Gone)?;
+        let started = matches!(grant.ends, Ends::AfterFirstLaunch { .. }) && used.end.is_none();
+        if started || grant.launches == Launches::Once {
+            let used = Used { end: Some(end), launched: used.launched + 1 };
+            held.local.used.insert(id, used);
+            if let Err(error) = self.keep(&mut held) {
+                held.local.used.remove(&id);
+                return Err(NotTaken::Io(error));
+            }
+        }
+        Ok(Taken { grant, end, started })
+    }
+
+    /// Whether a grant may still be used.
+    pub(crate) fn in_force(&self, id: GrantId) -> bool {
+        let held = self.held();
+        let sheet = held.documents.as_ref().map(|documents| Arc::clone(&documents.sheet));
+        sheet.is_some_and(|sheet| held.grant_in_force(&sheet, id).is_some())
+    }
+
+    /// A user's grants in force, with the ends that are fixed.
+    pub(crate) fn grants_of(&self, uid: u32, now: Timestamp) -> Vec<(Grant, Option<Timestamp>)> {
+        let held = self.held();
+        let Some(documents) = &held.documents else {
+            return Vec::new();
+        };
+        let grants = held.grants_in_force(&documents.sheet, uid);
+        let usable = |grant: &HeldGrant| {
+            (grant.grant.launches == Launches::Any || grant.launched == 0)
+                && (grant.fixed_end.is_some() || grant.grant.end_when_launched(None, now).is_some())
+        };
+        grants
+            .into_iter()
+            .filter(usable)
+            .map(|held| {
+                let end = held.fixed_end.or(match held.grant.ends {
+                    Ends::At { end } => Some(end),
+                    Ends::AfterFirstLaunch { .. } => None,
+                });
+                (held.grant, end)
+            })
+            .filter(|(_, end)| end.is_none_or(|end| end > now))
+            .collect()
+    }
+
+    /// Whether a grant's user gave it back.
+    pub(crate) fn is_given_back(&self, id: GrantId) -> bool {
+        self.held().local.given_back.contains_key(&id)
+    }
+
+    /// Adds a grant that policy alone gave.
+    pub(crate) fn add_grant(&self, grant: Grant) -> io::Result<()> {
+        let mut held = self.held();
+        held.local.grants.push(grant);
+        self.keep(&mut held)
+    }
+
+    /// A user gives a grant back; `None` where it is not theirs.
+    pub(crate) fn give_back(&self, id: GrantId, uid: u32, now: Timestamp) -> io::Result<Option<Grant>> {
+        let mut held = self.held();
+        let grant = held.documents.clone().and_then(|documents| held.grant_in_force(&documents.sheet, id));
+        let Some(grant) = grant.filter(|grant| grant.user.uid == uid) else {
+            return Ok(None);
+        };
+        held.local.given_back.insert(id, now.after(Span::from_days(8)));
+        self.keep(&mut held)?;
+        Ok(Some(grant))
+    }
+}
+
+impl Held {
+    pub(super) fn grants_in_force(&self, sheet: &Sheet, uid: u32) -> Vec<HeldGrant> {
+        let of_user = sheet.grants.iter().chain(&self.local.grants).filter(|grant| grant.user.uid == uid);
+        of_user
+            .filter(|grant| self.may_be_used(sheet, grant.id))
+            .map(|grant| {
+                let used = self.local.used.get(&grant.id).copied().unwrap_or_default();
+                HeldGrant { grant: grant.clone(), fixed_end: used.end, launched: used.launched }
+            })
+            .collect()
+    }
+
+    fn grant_in_force(&self, sheet: &Sheet, id: GrantId) -> Option<Grant> {
+        let mut known = sheet.grants.iter().chain(&self.local.grants);
+        known.find(|grant| grant.id == id && self.may_be_used(sheet, id)).cloned()
+    }
+
+    fn may_be_used(&self, sheet: &Sheet, id: GrantId) -> bool {
+        !sheet.revoking.contains(&id) && !self.local.given_back.contains_key(&id)
+    }
+}

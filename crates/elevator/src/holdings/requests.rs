@@ -1,0 +1,136 @@
+//! Requests that were made here, and what became of them.
+
+use std::io;
+
+use elevon_policy::grant::Ends;
+use elevon_policy::id::RequestId;
+use elevon_policy::request::ElevationRequest;
+use elevon_policy::sheet::{Answer, AnswerOutcome};
+use elevon_policy::text::Text;
+use elevon_policy::time::{Span, Timestamp};
+
+use super::{Held, Holdings, Made};
+
+/// How long an answered request stays to be told of, and a finished grant to be known.
+const REMEMBERED: Span = Span::from_days(1);
+
+/// How many of a user's justifications are offered again.
+const RECENT: usize = 3;
+
+impl Holdings {
+    /// A pending request of the same user for the same thing.
+    pub(crate) fn pending_like(
+        &self,
+        wanted: &ElevationRequest,
+        any_arguments: bool,
+        now: Timestamp,
+    ) -> Option<ElevationRequest> {
+        let held = self.held();
+        let pending =
+            held.local.requests.iter().filter(|made| made.answer.is_none() && made.request.lapses > now);
+        pending
+            .map(|made| &made.request)
+            .find(|request| {
+                request.user == wanted.user
+                    && request.application.sha256 == wanted.application.sha256
+                    && request.runs_as == wanted.runs_as
+                    && (any_arguments || request.argv == wanted.argv)
+            })
+            .cloned()
+    }
+
+    /// How many requests of a user are pending.
+    pub(crate) fn pending_of(&self, uid: u32, now: Timestamp) -> usize {
+        let held = self.held();
+        let of_user = held.local.requests.iter().filter(|made| made.request.user.uid == uid);
+        of_user.filter(|made| made.answer.is_none() && made.request.lapses > now).count()
+    }
+
+    /// Remembers a request that was made.
+    pub(crate) fn add_request(&self, request: ElevationRequest) -> io::Result<()> {
+        let mut held = self.held();
+        held.remember_justification(request.user.uid, &request.justification);
+        held.local.requests.push(Made { request, answer: None });
+        self.keep(&mut held)
+    }
+
+    /// Remembers what a user wrote.
+    pub(crate) fn add_justification(&self, uid: u32, justification: &Text) -> io::Result<()> {
+        let mut held = self.held();
+        held.remember_justification(uid, justification);
+        self.keep(&mut held)
+    }
+
+    /// What a user wrote lately, the last first.
+    pub(crate) fn justifications(&self, uid: u32) -> Vec<Text> {
+        self.held().local.justifications.get(&uid).cloned().unwrap_or_default()
+    }
+
+    /// What became of a request; `None` while nobody has decided.
+    pub(crate) fn answer(&self, id: RequestId) -> Option<AnswerOutcome> {
+        let held = self.held();
+        let made = held.local.requests.iter().find(|made| made.request.id == id)?;
+        made.answer.as_ref().map(|answer| answer.outcome.clone())
+    }
+
+    /// A user takes a pending request back; `None` where there is none of theirs.
+    pub(crate) fn cancel(
+        &self,
+        id: RequestId,
+        uid: u32,
+        now: Timestamp,
+    ) -> io::Result<Option<ElevationRequest>> {
+        let mut held = self.held();
+        let pending =
+            |made: &&mut Made| made.request.id == id && made.request.user.uid == uid && made.answer.is_none();
+        let Some(made) = held.local.requests.iter_mut().find(pending) else {
+            return Ok(None);
+        };
+        made.answer = Some(Answer { request: id, at: now, outcome: AnswerOutcome::Cancelled });
+        let request = made.request.clone();
+        self.keep(&mut held)?;
+        Ok(Some(request))
+    }
+
+    /// A user's requests: pending, or lately answered.
+    pub(crate) fn requests_of(&self, uid: u32) -> Vec<(ElevationRequest, Option<AnswerOutcome>)> {
+        let held = self.held();
+        let of_user = held.local.requests.iter().filter(|made| made.request.user.uid == uid);
+        of_user
+            .map(|made| (made.request.clone(), made.answer.as_ref().map(|answer| answer.outcome.clone())))
+            .collect()
+    }
+}
+
+impl Held {
+    pub(super) fn take_answers(&mut self, answers: &[Answer]) {
+        for answer in answers {
+            let made = self.local.requests.iter_mut().find(|made| made.request.id == answer.request);
+            if let Some(made) = made.filter(|made| made.answer.as_ref() != Some(answer)) {
+                made.answer = Some(answer.clone());
+            }
+        }
+    }
+
+    fn remember_justification(&mut self, uid: u32, justification: &Text) {
+        let recent = self.local.justifications.entry(uid).or_default();
+        recent.retain(|known| known != justification);
+        recent.insert(0, justification.clone());
+        recent.truncate(RECENT);
+    }
+
+    /// Drops what nobody asks about any more.
+    pub(super) fn forget(&mut self, now: Timestamp) {
+        let since = now.before(REMEMBERED);
+        let local = &mut self.local;
+        local
+            .requests
+            .retain(|made| made.answer.as_ref().map_or(made.request.lapses, |answer| answer.at) > since);
+        local.grants.retain(|grant| match grant.ends {
+            Ends::At { end } => end > since,
+            Ends::AfterFirstLaunch { duration, latest_start } => latest_start.after(duration) > since,
+        });
+        local.used.retain(|_, used| used.end.is_some_and(|end| end > since));
+        local.given_back.retain(|_, until| *until > now);
+    }
+}

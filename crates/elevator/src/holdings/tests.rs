@@ -1,0 +1,182 @@
+use ed25519_dalek::SigningKey;
+use elevon_policy::application::{Sha256, User};
+use elevon_policy::bundle::Bundle;
+use elevon_policy::grant::{Ends, Grant, GrantedApplication, GrantedArguments, Origin, PolicyReference};
+use elevon_policy::id::{ComputerId, GrantId, PolicyId, RequestId, Version};
+use elevon_policy::lists::{AtExpiry, Launches, RunsAs};
+use elevon_policy::sheet::{ChainHead, Sheet};
+use elevon_policy::text::Text;
+use elevon_policy::time::{Span, Timestamp};
+use elevon_wire::channel::Trust;
+use elevon_wire::signed::{PublicKey, Purpose, Signed};
+
+use super::{Holdings, NotTaken};
+use crate::files;
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+fn server() -> SigningKey {
+    SigningKey::from_bytes(&[1; 32])
+}
+
+fn computer(number: u8) -> ComputerId {
+    ComputerId::new(NOW, [number; 10])
+}
+
+fn enrolled(state: &std::path::Path) -> Holdings {
+    let trust = Trust { computer: computer(1), server_key: PublicKey::of(&server()) };
+    files::write_json(&state.join("trust.json"), &trust).expect("written");
+    let (holdings, complaints) = Holdings::open(state).expect("opens");
+    assert!(complaints.is_empty(), "{complaints:?}");
+    holdings
+}
+
+fn bundle() -> Signed {
+    Signed::seal(&server(), Purpose::Bundle, &Bundle::default())
+}
+
+fn sheet(version: u64, grants: Vec<Grant>) -> Sheet {
+    Sheet {
+        computer: computer(1),
+        version: Version(version),
+        issued: NOW,
+        lease_ends: NOW.after(Span::from_days(7)),
+        bundle: bundle().digest(),
+        grants,
+        revoking: Vec::new(),
+        locks: Vec::new(),
+        answers: Vec::new(),
+        stored: ChainHead::START,
+    }
+}
+
+fn sign(sheet: &Sheet) -> Signed {
+    Signed::seal(&server(), Purpose::Sheet, sheet)
+}
+
+fn grant(number: u8, ends: Ends, launches: Launches) -> Grant {
+    Grant {
+        id: GrantId::new(NOW, [number; 10]),
+        version: Version::FIRST,
+        origin: Origin::Request { request: RequestId::new(NOW, [number; 10]) },
+        computer: computer(1),
+        user: User { uid: 1000, name: Text::new("alice") },
+        application: GrantedApplication::Bytes {
+            sha256: Sha256([1; 32]),
+            path: "/usr/bin/id".into(),
+            interpreter: None,
+        },
+        arguments: GrantedArguments::Any,
+        runs_as: RunsAs::Root,
+        not_before: NOW,
+        ends,
+        launches,
+        at_expiry: AtExpiry::default(),
+        policy: PolicyReference { policy: PolicyId::new(NOW, [9; 10]), version: Version::FIRST, rule: None },
+    }
+}
+
+fn for_an_hour(number: u8, launches: Launches) -> Grant {
+    grant(number, Ends::At { end: NOW.after(Span::from_hours(1)) }, launches)
+}
+
+#[test]
+fn documents_are_taken_and_found_again() {
+    let state = tempfile::tempdir().expect("temporary directory");
+    let holdings = enrolled(state.path());
+    assert_eq!(holdings.holds(0).sheet, 0);
+    let accepted = holdings.accept(&sign(&sheet(3, Vec::new())), Some(&bundle())).expect("taken");
+    assert!(accepted.is_news);
+    let again =
+        holdings.accept(&sign(&sheet(3, Vec::new())), None).expect("the same version may be signed again");
+    assert!(!again.is_news);
+    drop(holdings);
+    assert_eq!(enrolled(state.path()).holds(7).sheet, 3);
+}
+
+#[test]
+fn documents_that_are_not_what_they_should_be_change_nothing() {
+    let state = tempfile::tempdir().expect("temporary directory");
+    let holdings = enrolled(state.path());
+    holdings.accept(&sign(&sheet(3, Vec::new())), Some(&bundle())).expect("taken");
+    let other_computer = Sheet { computer: computer(2), ..sheet(4, Vec::new()) };
+    let other_bundle = Sheet { bundle: Sha256([7; 32]), ..sheet(4, Vec::new()) };
+    let other_key = Signed::seal(&SigningKey::from_bytes(&[2; 32]), Purpose::Sheet, &sheet(4, Vec::new()));
+    let other_purpose = Signed::seal(&server(), Purpose::Bundle, &sheet(4, Vec::new()));
+    let older = Sheet { issued: NOW.before(Span::from_secs(1)), ..sheet(3, Vec::new()) };
+    for (wrong, word) in [
+        (sign(&sheet(2, Vec::new())), "older"),
+        (sign(&older), "older"),
+        (sign(&other_computer), "computer"),
+        (sign(&other_bundle), "bundle"),
+        (other_key, "key"),
+        (other_purpose, "signature"),
+    ] {
+        let cause = holdings.accept(&wrong, None).expect_err("not taken");
+        assert!(cause.contains(word), "{cause}");
+    }
+    assert!(holdings.accept(&sign(&other_bundle), Some(&bundle())).is_err(), "the wrong bundle beside it");
+    assert_eq!(holdings.holds(0).sheet, 3);
+}
+
+#[test]
+fn stored_documents_that_were_changed_are_not_taken_up() {
+    let state = tempfile::tempdir().expect("temporary directory");
+    enrolled(state.path()).accept(&sign(&sheet(3, Vec::new())), Some(&bundle())).expect("taken");
+    let path = state.path().join("sheet.signed");
+    let forged = Signed::seal(&SigningKey::from_bytes(&[2; 32]), Purpose::Sheet, &sheet(9, Vec::new()));
+    files::write_json(&path, &forged).expect("written");
+    let (holdings, complaints) = Holdings::open(state.path()).expect("opens");
+    assert_eq!(complaints.len(), 1);
+    assert_eq!(holdings.holds(0).sheet, 0);
+}
+
+#[test]
+fn a_grant_for_one_launch_is_taken_once_by_many_at_once() {
+    let state = tempfile::tempdir().expect("temporary directory");
+    let holdings = enrolled(state.path());
+    let once = for_an_hour(1, Launches::Once);
+    holdings.accept(&sign(&sheet(1, vec![once.clone()])), Some(&bundle())).expect("taken");
+    let taken: usize = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..50).map(|_| scope.spawn(|| usize::from(holdings.take(once.id, NOW).is_ok()))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("joined")).sum()
+    });
+    assert_eq!(taken, 1);
+    drop(holdings);
+    assert!(matches!(enrolled(state.path()).take(once.id, NOW), Err(NotTaken::Gone)), "also after a restart");
+}
+
+#[test]
+fn the_first_launch_fixes_the_end() {
+    let state = tempfile::tempdir().expect("temporary directory");
+    let holdings = enrolled(state.path());
+    let ends = Ends::AfterFirstLaunch {
+        duration: Span::from_mins(10),
+        latest_start: NOW.after(Span::from_hours(1)),
+    };
+    let later = grant(1, ends, Launches::Any);
+    holdings.accept(&sign(&sheet(1, vec![later.clone()])), Some(&bundle())).expect("taken");
+    let first = holdings.take(later.id, NOW.after(Span::from_mins(5))).expect("taken");
+    assert!(first.started);
+    let second = holdings.take(later.id, NOW.after(Span::from_mins(9))).expect("taken");
+    assert_eq!((second.end, second.started), (NOW.after(Span::from_mins(15)), false));
+    assert!(matches!(holdings.take(later.id, NOW.after(Span::from_mins(15))), Err(NotTaken::Gone)));
+}
+
+#[test]
+fn what_is_not_on_the_sheet_or_was_given_back_is_not_in_force() {
+    let state = tempfile::tempdir().expect("temporary directory");
+    let holdings = enrolled(state.path());
+    let (mine, revoked) = (for_an_hour(1, Launches::Any), for_an_hour(2, Launches::Any));
+    let both = sheet(1, vec![mine.clone(), revoked.clone()]);
+    holdings.accept(&sign(&both), Some(&bundle())).expect("taken");
+    assert!(holdings.give_back(mine.id, 1001, NOW).expect("stored").is_none(), "another user's");
+    assert!(holdings.give_back(mine.id, 1000, NOW).expect("stored").is_some());
+    assert!(!holdings.in_force(mine.id));
+    assert!(holdings.in_force(revoked.id));
+    let without = Sheet { revoking: vec![revoked.id], ..sheet(2, Vec::new()) };
+    holdings.accept(&sign(&without), None).expect("taken");
+    assert!(!holdings.in_force(revoked.id));
+    assert!(holdings.grants_of(1000, NOW).is_empty());
+}

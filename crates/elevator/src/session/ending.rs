@@ -1,0 +1,127 @@
+//! The end: warnings, the deadline, orders, and the killing of the tree.
+
+use std::io;
+
+use elevon_policy::event::EndReason;
+use elevon_policy::lists::AtExpiry;
+use elevon_policy::time::Span;
+use elevon_wire::conversation::ToClient;
+use rustix::process::{Signal, getpid};
+use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
+
+use super::Session;
+use crate::clock::Uptime;
+use crate::files;
+use crate::launch::{Order, Plan, containment};
+
+/// How often a tree that does not want to end is killed again.
+const AGAIN: Span = Span::from_millis(10);
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The next alarm is the warning.
+    Running { warning: Uptime, terminate: Uptime },
+    /// The next alarm asks the tree to end.
+    Warned { terminate: Uptime },
+    /// The next alarm kills.
+    Asked { kill: Uptime },
+    /// Killed, again and again until nothing is left.
+    Killing,
+    /// No alarm: what runs may finish.
+    Unlimited,
+}
+
+impl Session {
+    pub(super) fn take_signals(&mut self) -> io::Result<()> {
+        // Children are looked after in the loop; any other signal means: look for an order.
+        let _ = rustix::io::read(&self.signals, &mut [0; 1024]);
+        let path = self.plan.folder.join(format!("{}.order", self.plan.launch));
+        let Ok(Some(order)) = files::read_json::<Order>(&path) else {
+            return Ok(());
+        };
+        files::remove(&path)?;
+        if self.ending.is_none() {
+            self.ending = Some(order.reason);
+            self.stage = Stage::Asked { kill: Uptime::now().after(order.grace) };
+            if order.grace > Span::ZERO {
+                self.say(&ToClient::Warning { left: order.grace, reason: order.reason });
+                containment::signal_descendants(getpid(), Signal::TERM);
+            }
+        }
+        self.take_alarm()
+    }
+
+    /// Goes as far towards the end as the time has come for.
+    pub(super) fn take_alarm(&mut self) -> io::Result<()> {
+        // The number of alarms says nothing.
+        let _ = rustix::io::read(&self.timer, &mut [0; 8]);
+        loop {
+            let due = |at: Uptime| at <= Uptime::now();
+            self.stage = match self.stage {
+                Stage::Running { warning, terminate } if due(warning) => {
+                    let left = self.plan.deadline.left();
+                    self.say(&ToClient::Warning { left, reason: EndReason::Expired });
+                    Stage::Warned { terminate }
+                }
+                Stage::Warned { terminate } if due(terminate) => {
+                    self.ending = Some(EndReason::Expired);
+                    containment::signal_descendants(getpid(), Signal::TERM);
+                    Stage::Asked { kill: self.plan.deadline }
+                }
+                Stage::Asked { kill } if due(kill) => Stage::Killing,
+                Stage::Killing => {
+                    self.kill();
+                    break;
+                }
+                Stage::Running { .. } | Stage::Warned { .. } | Stage::Asked { .. } | Stage::Unlimited => {
+                    break;
+                }
+            };
+        }
+        self.set_alarm()
+    }
+
+    fn kill(&self) {
+        if let Some(cgroup) = &self.plan.cgroup {
+            containment::kill_cgroup(cgroup);
+        }
+        containment::signal_descendants(getpid(), Signal::KILL);
+    }
+
+    pub(super) fn set_alarm(&self) -> io::Result<()> {
+        let at = match self.stage {
+            Stage::Running { warning, .. } => warning,
+            Stage::Warned { terminate } => terminate,
+            Stage::Asked { kill } => kill,
+            Stage::Killing => Uptime::now().after(AGAIN),
+            Stage::Unlimited => return Ok(()),
+        };
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // An alarm at zero would be none at all.
+        let millis = i64::try_from(at.millis().max(1)).unwrap_or(i64::MAX);
+        let it_value = Timespec { tv_sec: millis / 1_000, tv_nsec: (millis % 1_000) * 1_000_000 };
+        timerfd_settime(
+            &self.timer,
+            TimerfdTimerFlags::ABSTIME,
+            &Itimerspec { it_interval: zero, it_value },
+        )?;
+        Ok(())
+    }
+
+    pub(super) fn is_populated(&self) -> bool {
+        self.plan.cgroup.as_deref().is_some_and(containment::is_populated)
+    }
+}
+
+/// The alarms before the end. Warning and grace take no more than a half and a quarter of a short grant.
+pub(super) fn first_stage(plan: &Plan) -> Stage {
+    let AtExpiry::Terminate { warning, grace } = plan.at_expiry else {
+        return Stage::Unlimited;
+    };
+    let left = plan.deadline.left();
+    let part = |of: u64| Span::from_millis(left.millis() / of);
+    let terminate = plan.deadline.before(grace.min(part(4)));
+    let warning = plan.deadline.before(warning.min(part(2))).min(terminate);
+    Stage::Running { warning, terminate }
+}

@@ -1,0 +1,237 @@
+//! Outside, one for each launch: relays the terminal, keeps the deadline, and ends the tree, whatever becomes of the
+//! elevator. It holds no state but what the plan says and what happens, and leaves one file behind: the outcome.
+
+mod ending;
+mod relay;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use elevon_policy::event::{EndReason, Exit};
+use elevon_policy::time::Span;
+use elevon_wire::conversation::{Refused, ToClient};
+use elevon_wire::frame::MESSAGE_LIMIT;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{getpid, set_child_subreaper};
+use rustix::time::{TimerfdClockId, TimerfdFlags, Timespec, timerfd_create};
+
+use self::ending::{Stage, first_stage};
+use self::relay::HELD;
+use crate::clock::Uptime;
+use crate::connection::{Connection, Speaker};
+use crate::files;
+use crate::launch::{Descriptors, Outcome, Plan, containment, terminal};
+use crate::monitor::{self, FromMonitor};
+use crate::syscall::{self, Fork};
+
+/// Becomes the session, in the forked child.
+pub(crate) fn run(plan: Plan, descriptors: Descriptors) -> ! {
+    let launch = plan.launch;
+    let status = match Session::start(plan, descriptors).and_then(Session::watch) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("elevon-elevator: the session of launch {launch} cannot go on: {error}");
+            1
+        }
+    };
+    syscall::exit_now(status)
+}
+
+struct Session {
+    plan: Plan,
+    /// The conversation; gone when the client is, or when all was said.
+    client: Option<Connection>,
+    /// What is still to be sent to the client.
+    outgoing: Vec<u8>,
+    /// Whether nothing more will be said to the client.
+    all_said: bool,
+    master: Option<OwnedFd>,
+    /// What is still to be typed.
+    typed: Vec<u8>,
+    monitor: Option<Connection>,
+    signals: OwnedFd,
+    timer: OwnedFd,
+    stage: Stage,
+    /// Why the tree is being ended; nothing while it may run.
+    ending: Option<EndReason>,
+    exit: Option<Exit>,
+    hung_up: bool,
+    /// Whether every child is gone and the cgroup does not say so yet, of which no signal tells.
+    lingers: bool,
+}
+
+impl Session {
+    /// Makes the terminal and the monitor.
+    fn start(plan: Plan, descriptors: Descriptors) -> io::Result<Self> {
+        syscall::name_process(c"elevon-session");
+        rustix::process::setsid()?;
+        set_child_subreaper(Some(getpid()))?;
+        let signals =
+            syscall::signal_descriptor(&[libc::SIGCHLD, libc::SIGUSR1, libc::SIGTERM, libc::SIGINT])?;
+        let terminal = terminal::for_launch(&descriptors.standard, plan.window)?;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let slave = terminal.as_ref().map(|terminal| &terminal.slave);
+        if let Fork::Child = syscall::fork()? {
+            drop(ours);
+            monitor::run(&plan, &descriptors, slave, theirs)
+        }
+        drop(theirs);
+        // The user's own descriptors, the terminal among them, are let go here.
+        let Descriptors { client, .. } = descriptors;
+        let speaker = Speaker { pid: plan.client, uid: plan.user.uid };
+        let stage = first_stage(&plan);
+        let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        let session = Self {
+            client: Some(Connection::new(client, MESSAGE_LIMIT, Some(speaker))),
+            outgoing: Vec::new(),
+            all_said: false,
+            master: terminal.map(|terminal| terminal.master),
+            typed: Vec::new(),
+            monitor: Some(Connection::new(ours, monitor::LIMIT, None)),
+            signals,
+            timer,
+            stage,
+            ending: None,
+            exit: None,
+            hung_up: false,
+            lingers: false,
+            plan,
+        };
+        session.set_alarm()?;
+        Ok(session)
+    }
+
+    /// Until nothing runs any more and all was said.
+    fn watch(mut self) -> io::Result<()> {
+        self.begin();
+        loop {
+            let seen = self.wait()?;
+            if seen.signals {
+                self.take_signals()?;
+            }
+            if seen.timer {
+                self.take_alarm()?;
+            }
+            if seen.monitor {
+                self.hear_monitor();
+            }
+            if seen.master {
+                self.relay_output();
+            }
+            if seen.client {
+                self.hear_client();
+            }
+            self.relay_input();
+            self.send();
+            if seen.signals || self.monitor.is_none() {
+                let alone = !containment::has_children();
+                self.lingers = alone && self.monitor.is_none() && self.is_populated();
+                if alone && self.monitor.is_none() && !self.lingers {
+                    return self.finish();
+                }
+            }
+        }
+    }
+
+    /// Waits for the monitor's first word, and passes it on.
+    fn begin(&mut self) {
+        match self.monitor.as_mut().map(Connection::receive::<FromMonitor>) {
+            Some(Ok(FromMonitor::Started)) => self.say(&ToClient::Starting {
+                launch: self.plan.launch,
+                grant: self.plan.grant,
+                end: self.plan.end,
+                terminal: self.master.is_some(),
+            }),
+            Some(Ok(FromMonitor::Failed(errno))) => {
+                self.give_up(&io::Error::from_raw_os_error(errno).to_string())
+            }
+            _ => self.give_up("its monitor died"),
+        }
+    }
+
+    /// The program was never there.
+    fn give_up(&mut self, cause: &str) {
+        let name = self.plan.argv.first().map(|name| name.visible().to_string()).unwrap_or_default();
+        self.ending = Some(EndReason::Failed);
+        self.monitor = None;
+        self.say(&ToClient::Refused(Refused {
+            status: 126,
+            reason: None,
+            told: format!("could not execute {name}: {cause}"),
+            next: "check the file with `file` and `ls -l`".into(),
+        }));
+        self.all_said = true;
+    }
+
+    fn wait(&self) -> io::Result<Seen> {
+        let flags = |wanted: bool, flag: PollFlags| if wanted { flag } else { PollFlags::empty() };
+        let mut ready = vec![
+            PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.timer.as_fd(), PollFlags::IN),
+        ];
+        let mut places = [None; 3];
+        let monitor = self.monitor.as_ref().map(|monitor| (monitor.socket(), PollFlags::IN));
+        let master = self.master.as_ref().map(|master| {
+            let reads = flags(self.outgoing.len() < HELD, PollFlags::IN);
+            (master.as_fd(), reads | flags(!self.typed.is_empty(), PollFlags::OUT))
+        });
+        let client = self.client.as_ref().map(|client| {
+            let reads = flags(self.typed.len() < HELD && !self.all_said, PollFlags::IN);
+            (client.socket(), reads | flags(!self.outgoing.is_empty(), PollFlags::OUT))
+        });
+        for (place, fd) in places.iter_mut().zip([monitor, master, client]) {
+            if let Some((fd, wanted)) = fd {
+                *place = Some(ready.len());
+                ready.push(PollFd::from_borrowed_fd(fd, wanted));
+            }
+        }
+        let soon = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+        match poll(&mut ready, self.lingers.then_some(&soon)) {
+            Err(rustix::io::Errno::INTR) => {}
+            polled => {
+                polled?;
+            }
+        }
+        let seen = |place: usize| ready.get(place).is_some_and(|fd| !fd.revents().is_empty());
+        let [monitor, master, client] = places.map(|place| place.is_some_and(seen));
+        Ok(Seen { signals: seen(0), timer: seen(1), monitor, master, client })
+    }
+
+    fn finish(mut self) -> io::Result<()> {
+        if !self.all_said {
+            self.relay_output();
+            self.say_the_end();
+        }
+        let reason = match self.ending {
+            Some(reason) => reason,
+            None if self.hung_up => EndReason::HungUp,
+            None => EndReason::Exited,
+        };
+        let outcome = Outcome { reason, exit: self.exit };
+        files::write_json_fast(&self.plan.folder.join(format!("{}.outcome", self.plan.launch)), &outcome)?;
+        if let Some(cgroup) = &self.plan.cgroup {
+            containment::remove_cgroup(cgroup);
+        }
+        // The tree is gone and its end is on file; a client that does not read its last words may keep this process, and
+        // nothing else, waiting for a while.
+        let patience = Uptime::now().after(Span::from_secs(10));
+        while self.client.is_some() && !self.outgoing.is_empty() && Uptime::now() < patience {
+            if let Some(client) = &self.client {
+                let mut ready = [PollFd::from_borrowed_fd(client.socket(), PollFlags::OUT)];
+                poll(&mut ready, Some(&Timespec { tv_sec: 1, tv_nsec: 0 }))?;
+            }
+            self.send();
+        }
+        Ok(())
+    }
+}
+
+/// What there is to see to.
+struct Seen {
+    signals: bool,
+    timer: bool,
+    monitor: bool,
+    master: bool,
+    client: bool,
+}
