@@ -5,6 +5,7 @@ mod caller;
 mod chance;
 mod clock;
 mod config;
+mod confine;
 mod connection;
 mod doctor;
 mod elevate;
@@ -107,6 +108,7 @@ fn run(config: Config) -> Result<ExitCode> {
     let _lock = lock(&config.state_dir)?;
     let signals =
         syscall::signal_descriptor(&[libc::SIGTERM, libc::SIGINT]).context("could not take signals")?;
+    confine::confine()?;
     let elevator = Arc::new(Elevator::open(config, spawner, own)?);
     serve(&elevator, agent.uid())?;
     poll(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], None)?;

@@ -113,7 +113,7 @@ pub(super) fn piece(file: &OwnedFd, offset: u64, length: usize) -> Result<Vec<u8
 }
 
 /// Some bytes from `offset` on; none at the end.
-pub(super) fn read_at<'a>(file: impl AsFd, buffer: &'a mut [u8], offset: u64) -> Result<&'a [u8], Errno> {
+pub(super) fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<&[u8], Errno> {
     loop {
         match rustix::io::pread(&file, &mut *buffer, offset) {
             Err(Errno::INTR) => {}

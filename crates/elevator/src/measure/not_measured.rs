@@ -94,7 +94,7 @@ pub(crate) enum Unfit {
     /// The interpreter it names is not absolute, is not there, or may not be executed by the caller.
     Interpreter(OsText),
     /// The interpreter it names is itself a script, or no program.
-    InterpreterUnfit(OsText),
+    NestedInterpreter(OsText),
     /// It takes libraries from here, which is relative, or nowhere that the caller may look into.
     Libraries(OsText),
 }
@@ -159,7 +159,7 @@ impl Unfit {
             Self::Libraries(_) => {
                 "ask an administrator for a build that takes its libraries from the system's folders"
             }
-            Self::Shebang(_) | Self::Interpreter(_) | Self::InterpreterUnfit(_) => {
+            Self::Shebang(_) | Self::Interpreter(_) | Self::NestedInterpreter(_) => {
                 "let its first line be #! and the full path of an installed program, such as #!/bin/sh"
             }
         }
@@ -236,7 +236,7 @@ impl fmt::Display for Unfit {
                     "it takes libraries from \"{place}\", which is no absolute path that you may look into"
                 )
             }
-            Self::InterpreterUnfit(name) => {
+            Self::NestedInterpreter(name) => {
                 write!(f, "its interpreter {} is not itself a program", name.visible())
             }
         }

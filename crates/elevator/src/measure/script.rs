@@ -32,7 +32,7 @@ pub(super) fn reader(
     let path = found.place.canonical()?;
     let file = found.place.open_for_reading()?;
     preflight::check(caller, &file, &path, true, mounts).map_err(|error| match error {
-        NotMeasured::Unfit { .. } => NotMeasured::unfit(script, Unfit::InterpreterUnfit(named.clone())),
+        NotMeasured::Unfit { .. } => NotMeasured::unfit(script, Unfit::NestedInterpreter(named.clone())),
         error => error,
     })?;
     let bytes = digest::trusted(file, &path, hashes)?;

@@ -236,7 +236,7 @@ fn interpreters_are_absolute_trusted_programs() {
     let missing = script("missing", "#!/nowhere/sh".into());
     assert_eq!(unfit(&missing), Unfit::Interpreter("/nowhere/sh".into()));
     let nested = script("nested", format!("#!{}", at("relative").display()));
-    assert_eq!(unfit(&nested), Unfit::InterpreterUnfit(os(&at("relative"))));
+    assert_eq!(unfit(&nested), Unfit::NestedInterpreter(os(&at("relative"))));
     assert!(matches!(unfit(&script("nameless", "#!  ".into())), Unfit::Shebang(_)));
 
     let planted = write(at("planted"), &shell(), 0o755);

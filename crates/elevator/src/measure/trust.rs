@@ -130,7 +130,7 @@ fn others_write(list: &[u8]) -> Option<bool> {
     if u32::from_le_bytes(*version) != VERSION || !rest.is_empty() {
         return None;
     }
-    let entries = entries.iter().map(|[tag0, tag1, may0, may1, id @ ..]| {
+    let mut entries = entries.iter().map(|[tag0, tag1, may0, may1, id @ ..]| {
         let (tag, may) = (u16::from_le_bytes([*tag0, *tag1]), u16::from_le_bytes([*may0, *may1]));
         (tag, may, u32::from_le_bytes(*id))
     });
@@ -139,7 +139,7 @@ fn others_write(list: &[u8]) -> Option<bool> {
         let somebody = tag == GROUP || tag == USER && id != 0;
         somebody && may & mask & WRITE != 0
     };
-    Some(entries.map(named).any(|writes| writes))
+    Some(entries.any(named))
 }
 
 #[cfg(test)]
