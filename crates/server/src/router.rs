@@ -119,6 +119,8 @@ pub const TABLE: &[(&str, &str, Needs)] = &[
     ("POST", "/computers/enrollment-token", Needs::Administrator),
     ("GET", "/events", Needs::Reader),
     ("GET", "/events.csv", Needs::Reader),
+    ("GET", "/accounts", Needs::Reader),
+    ("POST", "/accounts", Needs::Owner),
     // ---- agents' port ----
     ("POST", "/channel/v1/enroll", Needs::Anyone),
     ("GET", "/channel/v1/state", Needs::Computer),

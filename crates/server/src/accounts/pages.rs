@@ -1,19 +1,25 @@
-//! Signing in and out, and making the first owner.
+//! Signing in and out, making the first owner, and who else may sign in.
+
+use std::net::SocketAddr;
 
 use askama::Template;
 use axum::Form as Body;
-use axum::extract::{Path, Query, State};
+use axum::Extension;
+use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
+use elevon_policy::group::Member;
 use elevon_policy::text::Text;
 
+use super::Row;
 use crate::app::App;
-use crate::auth::{Reader, session};
+use crate::auth::{Needs, Owner, Reader, Role, session};
 use crate::error::Error;
 use crate::pages;
 use crate::pages::failure::{beside, stays_here};
 use crate::pages::flash::Flash;
 use crate::pages::form::Form;
+use crate::pages::frame::{Frame, Place};
 
 #[derive(Template)]
 #[template(path = "accounts/sign_in.html")]
@@ -34,8 +40,13 @@ pub async fn sign_in_form(
 }
 
 /// `POST /sign-in`
-pub async fn sign_in(State(app): State<App>, Body(mut form): Body<Form>) -> Result<Response, Error> {
-    match super::sign_in(&app, &Text::new(form.text("name").trim()), form.text("password"), None).await {
+pub async fn sign_in(
+    State(app): State<App>,
+    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    Body(mut form): Body<Form>,
+) -> Result<Response, Error> {
+    let address = peer.map(|Extension(ConnectInfo(peer))| peer.ip());
+    match super::sign_in(&app, &Text::new(form.text("name").trim()), form.text("password"), address).await {
         Ok(session) => signed_in(onwards(&form), &session.secret, None),
         Err(error @ (Error::Unauthenticated(_) | Error::Invalid { .. } | Error::TooMany(_))) => {
             let told = error.told();
@@ -118,4 +129,74 @@ pub async fn setup(
         }
         Err(error) => Err(error),
     }
+}
+
+#[derive(Template)]
+#[template(path = "accounts/list.html")]
+struct AccountsPage {
+    frame: Frame,
+    accounts: Vec<Row>,
+    form: Form,
+    may_change: bool,
+}
+
+impl AccountsPage {
+    async fn of(app: &App, frame: Frame, form: Form) -> Result<Self, Error> {
+        let accounts = super::list(app, &frame.reader).await?;
+        Ok(Self { may_change: frame.may(Needs::Owner), frame, accounts, form })
+    }
+
+    fn roles(&self) -> [(Role, &'static str); 4] {
+        [
+            (Role::Approver, "decides requests and revokes grants"),
+            (Role::Administrator, "also changes policies, groups and computers"),
+            (Role::Owner, "also makes accounts"),
+            (Role::Auditor, "reads"),
+        ]
+    }
+
+    /// The users for whom this account cannot decide.
+    fn tied(&self, account: &Row) -> String {
+        if account.os_users.is_empty() {
+            return format!("{} on every computer", account.name.visible());
+        }
+        let names: Vec<_> = account.os_users.iter().map(|user| user.name.visible().to_string()).collect();
+        names.join(", ")
+    }
+}
+
+/// `GET /accounts`
+pub async fn accounts(State(app): State<App>, frame: Frame) -> Result<Response, Error> {
+    let frame = frame.at_place(Place::Accounts);
+    let mut form = Form::default();
+    form.set("role", Role::Approver);
+    let page = AccountsPage::of(&app, frame.clone(), form).await?;
+    frame.show(&page)
+}
+
+/// `POST /accounts`
+pub async fn create(
+    State(app): State<App>,
+    frame: Frame,
+    by: Owner,
+    Body(mut form): Body<Form>,
+) -> Result<Response, Error> {
+    let frame = frame.at_place(Place::Accounts);
+    let role: Option<Role> = form.read("role");
+    let names = form.text("os_users").split([',', '\n']).map(str::trim).filter(|name| !name.is_empty());
+    let os_users = names.map(|name| Member { name: Text::new(name), computer: None }).collect();
+    let name = Text::new(form.text("name").trim());
+    if let Some(role) = role {
+        match super::create(&app, &by, name, role, os_users, form.text("password")).await {
+            Ok(row) => {
+                let told = format!("{} may sign in now, as {}.", row.name.visible(), row.role);
+                return pages::go("/accounts", &Flash::done(told));
+            }
+            Err(error @ (Error::Invalid { .. } | Error::Conflict(_))) => beside(&mut form, &error.told()),
+            Err(error) => return Err(error),
+        }
+    }
+    form.forget("password");
+    let page = AccountsPage::of(&app, frame.clone(), form).await?;
+    frame.refuse(&page)
 }

@@ -51,6 +51,7 @@ pub fn routes() -> Router<App> {
         .route("/computers", get(computers::computers))
         .route("/computers/enrollment-token", post(computers::enrollment_token))
         .route("/events", get(audit::events))
+        .route("/accounts", get(accounts::accounts).post(accounts::create))
 }
 
 /// A page without the frame.

@@ -1,9 +1,10 @@
 //! Lists in the browser: what there is, one list's settings with its rules, where it is deployed, and what it did.
 
 use askama::Template;
-use axum::Form as Body;
+use axum::{Form as Body, Router};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
+use axum::routing::{get, post};
 use elevon_policy::decide::ListKind;
 use elevon_policy::group::{CustomGroup, Members};
 use elevon_policy::id::{GroupId, PolicyId, Version};
@@ -475,19 +476,17 @@ pub async fn audit(
 }
 
 /// The routes of the three kinds of lists.
-pub fn routes() -> axum::Router<App> {
+pub fn routes() -> Router<App> {
     let kinds = [ListKind::PrivilegedApplicationList, ListKind::Allowlist, ListKind::Blocklist];
-    kinds.into_iter().fold(axum::Router::new(), |all, kind| all.nest(words(kind).address, routes_of(kind)))
+    kinds.into_iter().fold(Router::new(), routes_of)
 }
 
-/// The routes of one kind of list.
-fn routes_of(kind: ListKind) -> axum::Router<App> {
-    use axum::routing::{get, post};
-    type Id = Path<PolicyId>;
-    axum::Router::new()
-        .route("/", get(move |State(app): State<App>, frame: Frame| lists(app, frame, kind)))
+fn routes_of(all: Router<App>, kind: ListKind) -> Router<App> {
+    type It = Path<PolicyId>;
+    let at = |behind: &str| format!("{}{behind}", words(kind).address);
+    all.route(&at(""), get(move |State(app): State<App>, frame: Frame| lists(app, frame, kind)))
         .route(
-            "/new",
+            &at("/new"),
             get(move |frame: Frame, by: Administrator| new(frame, by, kind)).post(
                 move |State(app): State<App>, frame: Frame, by: Administrator, Body(form): Body<Form>| {
                     change(app, frame, by, kind, None, form)
@@ -495,41 +494,32 @@ fn routes_of(kind: ListKind) -> axum::Router<App> {
             ),
         )
         .route(
-            "/{id}",
-            get(move |State(app): State<App>, frame: Frame, Path(id): Id| settings(app, frame, kind, id))
-                .post(
-                    move |State(app): State<App>,
-                          frame: Frame,
-                          by: Administrator,
-                          Path(id): Id,
-                          Body(form): Body<Form>| {
-                        change(app, frame, by, kind, Some(id), form)
-                    },
-                ),
-        )
-        .route(
-            "/{id}/deployment",
-            get(move |State(app): State<App>, frame: Frame, Path(id): Id| deployment(app, frame, kind, id)),
-        )
-        .route(
-            "/{id}/deploy",
-            post(
-                move |State(app): State<App>,
-                      frame: Frame,
-                      by: Administrator,
-                      Path(id): Id,
-                      Body(form): Body<Form>| { deploy(app, frame, by, kind, id, form) },
+            &at("/{id}"),
+            get(move |State(app): State<App>, frame: Frame, Path(id): It| settings(app, frame, kind, id)).post(
+                move |State(app): State<App>, frame: Frame, by: Administrator, Path(id): It, Body(form): Body<Form>| {
+                    change(app, frame, by, kind, Some(id), form)
+                },
             ),
         )
         .route(
-            "/{id}/withdraw",
-            post(move |State(app): State<App>, frame: Frame, by: Administrator, Path(id): Id| {
+            &at("/{id}/deployment"),
+            get(move |State(app): State<App>, frame: Frame, Path(id): It| deployment(app, frame, kind, id)),
+        )
+        .route(
+            &at("/{id}/deploy"),
+            post(move |State(app): State<App>, frame: Frame, by: Administrator, Path(id): It, Body(form): Body<Form>| {
+                deploy(app, frame, by, kind, id, form)
+            }),
+        )
+        .route(
+            &at("/{id}/withdraw"),
+            post(move |State(app): State<App>, frame: Frame, by: Administrator, Path(id): It| {
                 withdraw(app, frame, by, kind, id)
             }),
         )
         .route(
-            "/{id}/audit",
-            get(move |State(app): State<App>, frame: Frame, Path(id): Id, Query(part): Query<Part>| {
+            &at("/{id}/audit"),
+            get(move |State(app): State<App>, frame: Frame, Path(id): It, Query(part): Query<Part>| {
                 audit(app, frame, kind, id, part)
             }),
         )
