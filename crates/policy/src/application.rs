@@ -135,6 +135,8 @@ pub enum Distrust {
     AccessList,
     /// It lies on a file system that is not a known local one.
     FileSystem,
+    /// It lies on a mount whose owners prove nothing: mounted `nosuid`, as media that others filled are, or id-mapped.
+    Mount,
     /// The path leads somewhere else by now.
     Moved,
 }
@@ -147,6 +149,7 @@ impl Distrust {
             Self::Writable => "can be written to by others",
             Self::AccessList => "can be written to by others through an access control list",
             Self::FileSystem => "is not on a local file system that Elevon knows",
+            Self::Mount => "is on a mount whose owners prove nothing (nosuid or id-mapped)",
             Self::Moved => "changed while it was being looked at",
         }
     }
