@@ -18,6 +18,10 @@ const MAX_TABLE: usize = 65_536;
 const MAX_PATH: u64 = 4096;
 /// A list of folders may be long; no sane one is longer than this.
 const MAX_STRING: u64 = 65_536;
+/// Of strings: libraries by name, above all.
+const MAX_STRINGS: usize = 4096;
+/// Of folders and libraries by path.
+const MAX_PLACES: usize = 256;
 /// No sane program has a larger dynamic section; glibc's own has some 500 bytes.
 const MAX_DYNAMIC: u64 = 1 << 20;
 
@@ -65,8 +69,11 @@ pub enum NotElf {
     Headers,
     /// The interpreter's path is empty, too long, or does not end with NUL.
     Interpreter,
-    /// Its dynamic section cannot be followed.
+    /// Its dynamic section cannot be followed, or names more than 256 places for libraries.
     Dynamic,
+    /// It is a shared library that starts without an interpreter: the dynamic linker itself, above all, which would run
+    /// whatever program its arguments name.
+    Library,
 }
 
 impl fmt::Display for NotElf {
@@ -76,7 +83,8 @@ impl fmt::Display for NotElf {
             Self::Kind => "it is an ELF file, but not a program",
             Self::Headers => "it is an ELF file with broken program headers",
             Self::Interpreter => "it is an ELF file with a broken interpreter path",
-            Self::Dynamic => "it is an ELF file with a broken dynamic section",
+            Self::Dynamic => "it is an ELF file with a broken or oversized dynamic section",
+            Self::Library => "it is a library or a dynamic linker, not a program of its own",
         })
     }
 }
@@ -123,10 +131,20 @@ pub fn read<E>(piece: impl FnMut(u64, usize) -> Result<Vec<u8>, E>) -> Result<Pr
     let interpreter = file.interpreter(&segments)?;
     let mut program =
         Program { machine: machine(&header), interpreter, search: Vec::new(), libraries: Vec::new() };
+    let dynamic = file.dynamic(&header, &segments);
     if program.interpreter.is_some() {
-        file.linkage(&header, &segments, &mut program)?;
+        file.linkage(&dynamic?, &segments, &mut program)?;
+        return Ok(program);
     }
-    Ok(program)
+    // What starts without a dynamic linker is not followed any further, so it may be as broken as it likes.
+    let dynamic = match dynamic {
+        Err(Unread::NotElf(_)) => Vec::new(),
+        dynamic => dynamic?,
+    };
+    match dynamic.iter().any(|entry| entry.d_tag == abi::DT_SONAME) {
+        true => Err(NotElf::Library.into()),
+        false => Ok(program),
+    }
 }
 
 struct Pieces<F>(F);
@@ -181,33 +199,42 @@ where
         }
     }
 
-    fn linkage(
+    fn dynamic(
         &mut self,
         header: &FileHeader<AnyEndian>,
         segments: &[ProgramHeader],
-        program: &mut Program,
-    ) -> Result<(), Unread<E>> {
+    ) -> Result<Vec<Dyn>, Unread<E>> {
         // The dynamic linker, too, takes the last one it comes across.
         let Some(segment) = segments.iter().rfind(|segment| segment.p_type == abi::PT_DYNAMIC) else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let length = Some(segment.p_filesz).filter(|size| *size <= MAX_DYNAMIC).ok_or(NotElf::Dynamic)?;
         let length = usize::try_from(length).map_err(|_| NotElf::Dynamic)?;
         let bytes = self.exactly(segment.p_offset, length, NotElf::Dynamic)?;
         let table = DynamicTable::new(header.endianness, header.class, &bytes);
-        let entries: Vec<Dyn> = table.iter().take_while(|entry| entry.d_tag != abi::DT_NULL).collect();
+        Ok(table.iter().take_while(|entry| entry.d_tag != abi::DT_NULL).collect())
+    }
+
+    fn linkage(
+        &mut self,
+        entries: &[Dyn],
+        segments: &[ProgramHeader],
+        program: &mut Program,
+    ) -> Result<(), Unread<E>> {
         let strings = entries.iter().rfind(|entry| entry.d_tag == abi::DT_STRTAB).map(Dyn::d_ptr);
-        for entry in entries {
-            let Some(role) = Role::of(entry.d_tag) else {
-                continue;
-            };
-            let address =
-                strings.and_then(|start| start.checked_add(entry.d_val())).ok_or(NotElf::Dynamic)?;
+        let texts =
+            entries.iter().filter_map(|entry| Role::of(entry.d_tag).map(|role| (role, entry.d_val())));
+        for (count, (role, offset)) in texts.enumerate() {
+            let address = strings.and_then(|start| start.checked_add(offset)).ok_or(NotElf::Dynamic)?;
             let text = self.string(segments, address)?;
             match role {
                 Role::Search => program.search.extend(text.split(|byte| *byte == b':').map(OsText::new)),
                 Role::Libraries => program.libraries.extend(by_path(text.split(|byte| *byte == b':'))),
                 Role::Library => program.libraries.extend(by_path([text.as_slice()])),
+            }
+            // Whoever reads this goes to each place; a file must not be able to send them to any number.
+            if count >= MAX_STRINGS || program.search.len() + program.libraries.len() > MAX_PLACES {
+                return Err(NotElf::Dynamic.into());
             }
         }
         Ok(())

@@ -13,6 +13,8 @@ use super::not_measured::{NotMeasured, Unfit};
 
 /// As many as the kernel follows (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
+/// Components of one walk, those of links included: half of what the longest path has.
+const MAX_STEPS: usize = 1024;
 /// The longest path the kernel takes, its NUL included.
 const MAX_PATH: usize = 4096;
 
@@ -152,10 +154,14 @@ pub(super) fn walk<E>(
     };
     let mut ahead = Vec::new();
     push(&mut ahead, path);
-    let mut links = 0;
+    let (mut links, mut steps) = (0, 0);
     enter(&here, mounts)?;
     look(&here).map_err(Stopped::Doubted)?;
     while let Some(name) = ahead.pop() {
+        steps += 1;
+        if steps > MAX_STEPS {
+            return Err(told(Errno::NAMETOOLONG));
+        }
         let at = || joined(&here.path, &name);
         let next = here.step(&name).map_err(|errno| Stopped::System { at: at(), errno })?;
         let mount = enter(&next, mounts)?;

@@ -122,6 +122,28 @@ fn where_libraries_come_from() {
     assert_eq!(texts(&program.libraries), [b"./x.so".as_slice(), b"/tmp/b.so"]);
 }
 
+/// The dynamic linker runs whatever program its arguments name.
+#[test]
+fn the_dynamic_linker_is_no_program_of_its_own() {
+    let mut sample = Sample::new(b"/l\0").with(abi::DT_SONAME, "ld-linux.so.2");
+    assert!(program(&sample.bytes()).is_ok());
+    sample.interpreter = None;
+    assert_eq!(program(&sample.bytes()), Err(NotElf::Library));
+    let own = std::fs::read("/proc/self/exe").expect("a program can read itself");
+    let linker = interpreter(&own).expect("it runs").expect("tests are linked dynamically");
+    let linker = std::fs::read(linker.escaped()).expect("it was read to start this");
+    assert_eq!(program(&linker), Err(NotElf::Library));
+}
+
+#[test]
+fn a_file_cannot_name_any_number_of_places() {
+    let many = |count: usize| {
+        program(&Sample::new(b"/l\0").with(abi::DT_RPATH, &vec!["/a"; count].join(":")).bytes())
+    };
+    assert!(many(256).is_ok());
+    assert_eq!(many(257), Err(NotElf::Dynamic));
+}
+
 #[test]
 fn strings_outside_the_loaded_segments_are_refused() {
     let mut sample = Sample::new(b"/l\0");
