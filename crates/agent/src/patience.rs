@@ -1,0 +1,49 @@
+//! How long to wait before trying again: full jitter over a bound that doubles, so that ten thousand agents that lost their
+//! server at once do not come back at once.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::chance;
+
+const FIRST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Grows with each failure in a row.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    failures: u32,
+}
+
+impl Patience {
+    /// It worked: the next failure is the first one again.
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Waits before the next try.
+    pub(crate) fn wait(&mut self) {
+        thread::sleep(self.next(chance::fraction()));
+    }
+
+    fn next(&mut self, fraction: f64) -> Duration {
+        let bound = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        bound.mul_f64(fraction)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_doubles_up_to_half_a_minute_and_begins_anew() {
+        let mut patience = Patience::default();
+        let bounds: Vec<u128> = (0..10).map(|_| patience.next(1.0).as_millis()).collect();
+        assert_eq!(bounds, [200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000]);
+        assert_eq!(patience.next(0.5).as_millis(), 15_000);
+        patience.reset();
+        assert_eq!(patience.next(1.0).as_millis(), 200);
+    }
+}

@@ -1,0 +1,154 @@
+//! `elevon-agent run`: one thread reads the elevator, one asks the server for news, one carries events up, one asks for the
+//! time. None of them wakes up without something to do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use elevon_wire::channel::StateQuestion;
+use elevon_wire::uplink::Holds;
+use nix::sys::signal::{SigSet, Signal};
+use rustix::process::{DumpableBehavior, getuid, set_dumpable_behavior};
+
+use crate::channel::Channel;
+use crate::clock::Alarm;
+use crate::config::Config;
+use crate::credentials::Credentials;
+use crate::elevator::{Elevator, Taken};
+use crate::log::{self, Subject};
+use crate::patience::Patience;
+use crate::rights::{AgentUser, become_user, check_powerless};
+use crate::{spool, tls};
+
+/// How long the server is asked to wait for news.
+const WAIT: u64 = 55;
+
+/// How often the lease is lengthened, at least.
+const LEASE: Duration = Duration::from_secs(3_600);
+
+/// Threads here do little at a time.
+const STACK: usize = 512 << 10;
+
+/// Runs until a signal ends it.
+pub(crate) fn run(config: &Config) -> Result<()> {
+    if getuid().is_root() {
+        become_user(&AgentUser::named(&config.user)?)?;
+    }
+    check_powerless()?;
+    // Other processes of this user need not see the agent's key.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("keep the agent's memory private")?;
+    let Some(credentials) = Credentials::load(&config.state_dir)? else {
+        bail!(
+            "this computer is not enrolled (no {}); run `elevon-agent enroll TOKEN` as root",
+            config.state_dir.join("agent.json").display()
+        );
+    };
+    let ending = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    // Before any thread is made, so that all leave these signals to the one that waits for them.
+    ending.thread_block().context("set up signals")?;
+    let computer = credentials.enrollment.computer;
+    let agent = Arc::new(Parts::new(config, &credentials)?);
+    log::line(format_args!(
+        "carries for computer {}, to {}",
+        credentials.enrollment.computer, credentials.enrollment.server
+    ));
+    agent.spawn("elevator", move |agent| {
+        agent.elevator.keep(&agent.config.elevator_socket, computer, |holds| agent.compare(holds))
+    })?;
+    agent.spawn("news", |agent| agent.ask_for_news())?;
+    agent.spawn("events", |agent| spool::carry(&agent.elevator, &agent.channel, &agent.server))?;
+    agent.spawn("time", |agent| agent.ask_for_time())?;
+    ending.wait().context("wait for a signal")?;
+    Ok(())
+}
+
+/// What the threads share.
+struct Parts {
+    config: Config,
+    elevator: Elevator,
+    channel: Channel,
+    server: Subject,
+    /// The version of the sheet that the long-poll under way asks behind.
+    asked_behind: AtomicU64,
+}
+
+impl Parts {
+    fn new(config: &Config, credentials: &Credentials) -> Result<Self> {
+        Ok(Self {
+            config: config.clone(),
+            elevator: Elevator::default(),
+            channel: Channel::to(&credentials.enrollment.server, tls::enrolled(credentials)?),
+            server: Subject::new("the server is reached again"),
+            asked_behind: AtomicU64::new(0),
+        })
+    }
+
+    fn spawn(self: &Arc<Self>, name: &str, act: impl FnOnce(&Self) + Send + 'static) -> Result<()> {
+        let agent = Arc::clone(self);
+        let thread = thread::Builder::new().name(name.into()).stack_size(STACK);
+        thread.spawn(move || act(&agent)).with_context(|| format!("start the thread “{name}”"))?;
+        Ok(())
+    }
+
+    /// A long-poll behind a version that the elevator does not hold (any more) would wait in vain.
+    fn compare(&self, holds: &Holds) {
+        if holds.sheet < self.asked_behind.load(Ordering::Relaxed) {
+            self.channel.cut_poll();
+        }
+    }
+
+    fn ask_for_news(&self) {
+        let mut patience = Patience::default();
+        let mut lease = Alarm::every(LEASE);
+        loop {
+            let holds = self.elevator.holds();
+            let lengthen = lease.rings();
+            let (after, wait) = if lengthen { (0, 0) } else { (holds.sheet, WAIT) };
+            self.asked_behind.store(after, Ordering::Relaxed);
+            match self.channel.state(&StateQuestion { after, bundle: holds.bundle, wait }) {
+                Ok(None) => self.server.works(),
+                Ok(Some(state)) => {
+                    self.server.works();
+                    match self.elevator.hand_over(state) {
+                        Taken::Yes(now)
+                            if lengthen || (now.sheet, now.bundle) != (holds.sheet, holds.bundle) =>
+                        {
+                            patience.reset();
+                            if lengthen {
+                                lease.put_off();
+                            }
+                        }
+                        // Asked again at once, the server would answer the same.
+                        Taken::Yes(_) | Taken::No(_) => patience.wait(),
+                        Taken::Unknown => {}
+                    }
+                }
+                Err(error) => {
+                    self.server.fails(error);
+                    patience.wait();
+                }
+            }
+        }
+    }
+
+    fn ask_for_time(&self) {
+        let mut patience = Patience::default();
+        loop {
+            let question = self.elevator.question();
+            match self.channel.time(&question) {
+                Ok(statement) => {
+                    patience.reset();
+                    self.elevator.tell_time(statement);
+                }
+                Err(error) => {
+                    self.server.fails(error);
+                    patience.wait();
+                    // A question grows stale; a new one comes with the greeting.
+                    self.elevator.greet();
+                }
+            }
+        }
+    }
+}

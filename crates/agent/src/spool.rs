@@ -1,0 +1,91 @@
+//! What is yet to be sent. The elevator's journal is the spool: it keeps every event until the signed sheet says that the
+//! server has it. Here is only the window in flight, so that killing the agent anywhere loses nothing.
+
+use elevon_policy::sheet::ChainHead;
+use elevon_wire::channel::Events;
+use elevon_wire::signed::Signed;
+
+use crate::channel::{Channel, Error};
+use crate::elevator::Elevator;
+use crate::log::Subject;
+use crate::patience::Patience;
+
+/// So much goes up at once, but always at least one event, in bytes.
+const AT_ONCE: usize = 4 << 20;
+
+/// Carries events up as they are recorded, for good.
+pub(crate) fn carry(elevator: &Elevator, channel: &Channel, server: &Subject) -> ! {
+    let mut patience = Patience::default();
+    // The last one that the server has, as far as it told us itself.
+    let mut stored = 0;
+    loop {
+        let holds = elevator.holds_behind(stored);
+        stored = stored.max(holds.stored);
+        let Some(records) = elevator.pull(stored) else {
+            continue;
+        };
+        if records.is_empty() {
+            server.fails(format_args!("the elevator has no events behind {stored}, though it says so"));
+            patience.wait();
+            continue;
+        }
+        match channel.events(&Events { records: window(records) }) {
+            Ok(answer) => {
+                server.works();
+                advance(&mut stored, answer.head, &mut patience);
+            }
+            Err(error) => {
+                server.fails(&error);
+                patience.wait();
+                if matches!(error, Error::Conflict { .. }) {
+                    stored = where_it_is(channel).unwrap_or(stored);
+                }
+            }
+        }
+    }
+}
+
+/// The server's word is what counts, also when it went back. Without progress there is no hurry.
+fn advance(stored: &mut u64, head: ChainHead, patience: &mut Patience) {
+    let progress = head.number > *stored;
+    *stored = head.number;
+    if progress {
+        patience.reset();
+    } else {
+        patience.wait();
+    }
+}
+
+fn where_it_is(channel: &Channel) -> Option<u64> {
+    let asked = channel.events(&Events { records: Vec::new() });
+    asked.ok().map(|answer| answer.head.number)
+}
+
+/// As many of the first events as may go up at once.
+fn window(mut records: Vec<Signed>) -> Vec<Signed> {
+    let mut bytes = 0;
+    let fits = records.iter().take_while(|record| {
+        bytes += record.unverified_bytes().len();
+        bytes <= AT_ONCE
+    });
+    let fitting = fits.count().max(1);
+    records.truncate(fitting);
+    records
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use elevon_wire::signed::Purpose;
+
+    use super::*;
+
+    #[test]
+    fn a_window_is_small_but_never_empty() {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let record = |size: usize| Signed::seal_bytes(&key, Purpose::Event, vec![b' '; size]);
+        assert_eq!(window(vec![record(AT_ONCE / 2); 5]).len(), 2);
+        assert_eq!(window(vec![record(2 * AT_ONCE), record(1)]).len(), 1);
+        assert_eq!(window(vec![record(1); 5]).len(), 5);
+    }
+}
