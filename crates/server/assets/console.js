@@ -34,6 +34,11 @@ function brief(millis) {
   return days === 1 ? "1 day" : `${days} days`;
 }
 
+// Nobody counts the minutes of what is hours over.
+function whole(millis) {
+  return millis < 3600000 ? millis : Math.floor(millis / 3600000) * 3600000;
+}
+
 const skew = Number(document.documentElement.dataset.now || Date.now()) - Date.now();
 
 function keepTimes() {
@@ -43,7 +48,7 @@ function keepTimes() {
     const says = time.dataset.says;
     if (says === "left") time.textContent = away < 0 ? brief(-away) : "no time";
     else if (says === "for") time.textContent = brief(Math.max(away, 0));
-    else if (away < 7 * 86400000) time.textContent = away < 5000 ? "just now" : `${brief(away)} ago`;
+    else if (away < 7 * 86400000) time.textContent = away < 5000 ? "just now" : `${brief(whole(away))} ago`;
   }
 }
 setInterval(keepTimes, 1000);

@@ -8,7 +8,7 @@ use elevon_policy::time::Timestamp;
 
 use super::Row;
 use crate::pages::command::Command;
-use crate::pages::moment::{exact, words};
+use crate::pages::moment::{clock, words};
 use crate::pages::words::{application_name, counted, ended, exit, granted_command};
 
 /// An event as a row of the report.
@@ -126,7 +126,7 @@ impl Teller {
                 "{by} approved: {} may run {} as root on {on} {}",
                 grant.user.name.visible(),
                 application_name(grant),
-                until(grant)
+                until(grant, event.at)
             ),
             What::RequestDeclined { user, .. } => {
                 format!("{by} declined the request of {} on {on}", user.name.visible())
@@ -142,10 +142,10 @@ impl Teller {
                 "Policy let {} run {} as root on {on} {}",
                 grant.user.name.visible(),
                 application_name(grant),
-                until(grant)
+                until(grant, event.at)
             ),
             What::GrantStarted { end, .. } => {
-                format!("The first launch on {on} fixed the grant’s end: {}", exact(*end))
+                format!("The first launch on {on} fixed the grant’s end: {}", clock(*end, event.at))
             }
             What::GrantEnded { user, .. } => format!("{} on {on} gave the grant back", user.name.visible()),
             What::GrantExpired { user, .. } => {
@@ -161,7 +161,7 @@ impl Teller {
                 "{} ran {} as root on {on}, until {} at most",
                 user.name.visible(),
                 path.file_name().visible(),
-                exact(*end)
+                clock(*end, event.at)
             ),
             What::LaunchEnded { user, reason, exit: how, .. } => {
                 format!("What {} ran on {on} {}{}", user.name.visible(), ended(*reason), status(*how))
@@ -198,7 +198,7 @@ impl Teller {
             What::EnrollmentTokenCreated { uses, expires, .. } => format!(
                 "{by} made an enrollment token for {}, good until {}",
                 counted(*uses, "computer", "computers"),
-                exact(*expires)
+                clock(*expires, event.at)
             ),
             What::AccountCreated { name, role, .. } => {
                 format!("{by} made the account {}, {}", name.visible(), role.visible())
@@ -215,14 +215,14 @@ impl Teller {
     }
 }
 
-fn until(grant: &Grant) -> String {
+fn until(grant: &Grant, spoken_of: Timestamp) -> String {
     match grant.ends {
-        Ends::At { end } => format!("until {}", exact(end)),
+        Ends::At { end } => format!("until {}", clock(end, spoken_of)),
         Ends::AfterFirstLaunch { duration, latest_start } => {
             format!(
                 "for {} from the first launch, which must come before {}",
                 words(duration),
-                exact(latest_start)
+                clock(latest_start, spoken_of)
             )
         }
     }

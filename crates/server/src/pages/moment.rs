@@ -54,6 +54,17 @@ pub fn words(span: impl Borrow<Span>) -> String {
     if words.is_empty() { format!("{} milliseconds", span.millis()) } else { words.join(" ") }
 }
 
+/// Whole hours where it is hours: nobody counts the minutes of what is long over.
+fn whole(span: Span) -> Span {
+    if span < Span::from_hours(1) { span } else { Span::from_hours(span.millis() / 3_600_000) }
+}
+
+/// `16:11 UTC`, with the day where it is another day than the one spoken of.
+pub fn clock(at: Timestamp, spoken_of: Timestamp) -> String {
+    let same_day = calendar(at, "%Y-%m-%d") == calendar(spoken_of, "%Y-%m-%d");
+    calendar(at, if same_day { "%H:%M UTC" } else { "%-d %b %Y %H:%M UTC" })
+}
+
 /// A point in time seen from now, as a `time` element: relative words, the machine's form, the exact time on hover.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
@@ -93,7 +104,7 @@ impl Moment {
         let since = self.now.since(self.at);
         match self.says {
             Says::Ago if since < Span::from_secs(5) => "just now".to_owned(),
-            Says::Ago if since < Span::from_days(7) => format!("{} ago", brief(since)),
+            Says::Ago if since < Span::from_days(7) => format!("{} ago", brief(whole(since))),
             Says::Ago if calendar(self.at, "%Y") == calendar(self.now, "%Y") => calendar(self.at, "%-d %b"),
             Says::Ago => calendar(self.at, "%-d %b %Y"),
             Says::For => brief(since),

@@ -24,7 +24,8 @@ use crate::pages::failure::beside;
 use crate::pages::flash::Flash;
 use crate::pages::form::Form;
 use crate::pages::frame::Frame;
-use crate::pages::moment::{brief, words};
+use crate::pages::moment::{between, brief, words};
+use crate::pages::words::counted;
 use crate::pages::{self, risk};
 use crate::{computers, grants, policies};
 
@@ -68,6 +69,14 @@ struct PendingPage {
 }
 
 impl PendingPage {
+    fn summary(&self) -> String {
+        let waiting = counted(self.frame.pending, "request waits", "requests wait");
+        match self.rows.first() {
+            None => "People who ask to run one application as root, for a while.".to_owned(),
+            Some(first) => format!("{waiting}, the first for {}.", between(first.record.asked.made, self.frame.now)),
+        }
+    }
+
     /// From the list nobody is let off reading: whoever could decide for themselves opens it too.
     fn standing(&self, row: &Row) -> Standing {
         Standing::of(&self.frame, row, false)
@@ -161,6 +170,7 @@ pub async fn history(
 struct RequestPage {
     frame: Frame,
     row: Row,
+    operating_system: Text,
     before: Vec<Row>,
     standing: Standing,
     form: Form,
@@ -175,6 +185,7 @@ struct RequestPage {
 impl RequestPage {
     async fn of(app: &App, frame: Frame, id: RequestId, form: Option<Form>) -> Result<Self, Error> {
         let row = super::find(app, &frame.reader, id).await?;
+        let computer = computers::find(app, &frame.reader, row.record.asked.computer).await?;
         let before = super::before(app, &frame.reader, &row.record).await?;
         let offer = match row.record.state {
             RequestState::Pending => super::offer(app, &frame.reader, &row.record).await?,
@@ -193,6 +204,7 @@ impl RequestPage {
             grant: row.grant,
             frame,
             row,
+            operating_system: computer.operating_system,
             before,
             form,
             durations,
