@@ -8,7 +8,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -87,36 +86,33 @@ impl Screen {
 
     /// Reads until this was seen; gives all that came up to it, and forgets it.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(at) = find(&self.seen, text.as_bytes()) {
                 let before: Vec<u8> = self.seen.drain(..at + text.len()).collect();
                 return String::from_utf8_lossy(&before).into_owned();
             }
-            let patience = deadline.saturating_duration_since(Instant::now());
             let seen = String::from_utf8_lossy(&self.seen).into_owned();
-            assert!(!patience.is_zero(), "expected “{text}” on the screen, saw “{seen}”");
-            self.read_some(Timespec { tv_sec: 1, tv_nsec: 0 });
+            assert!(self.read_some(), "expected “{text}” on the screen, saw “{seen}”");
         }
     }
 
     /// Reads this many bytes.
     pub(crate) fn read_exact(&mut self, length: usize) -> Vec<u8> {
-        let deadline = Instant::now() + PATIENCE;
         while self.seen.len() < length {
-            assert!(Instant::now() < deadline, "expected {length} bytes, got {}", self.seen.len());
-            self.read_some(Timespec { tv_sec: 1, tv_nsec: 0 });
+            assert!(self.read_some(), "expected {length} bytes, got {}", self.seen.len());
         }
         self.seen.drain(..length).collect()
     }
 
-    fn read_some(&mut self, patience: Timespec) {
-        let mut fds = [PollFd::new(&self.master, PollFlags::IN)];
-        if poll(&mut fds, Some(&patience)).expect("polled") > 0 {
-            let mut bytes = [0; 4096];
-            let length = self.master.read(&mut bytes).expect("read");
-            self.seen.extend_from_slice(&bytes[..length]);
+    /// Reads what comes next; `false` when nothing does.
+    fn read_some(&mut self) -> bool {
+        if poll(&mut [PollFd::new(&self.master, PollFlags::IN)], Some(&patience())).expect("polled") == 0 {
+            return false;
         }
+        let mut bytes = [0; 4096];
+        let length = self.master.read(&mut bytes).expect("read");
+        self.seen.extend_from_slice(&bytes[..length]);
+        true
     }
 
     /// Closes this side of the terminal, as when its window is closed.
@@ -129,6 +125,10 @@ impl AsFd for Screen {
     }
 }
 
+fn patience() -> Timespec {
+    Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 }
+}
+
 fn find(text: &[u8], part: &[u8]) -> Option<usize> {
     text.windows(part.len()).position(|window| window == part)
 }
@@ -137,8 +137,7 @@ fn find(text: &[u8], part: &[u8]) -> Option<usize> {
 pub(crate) fn end_of(mut child: Child) -> ExitStatus {
     let pid = rustix::process::Pid::from_child(&child);
     let handle = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("a handle");
-    let patience = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
-    let ended = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&patience)).expect("polled");
+    let ended = poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&patience())).expect("polled");
     if ended == 0 {
         child.kill().expect("killed");
     }
