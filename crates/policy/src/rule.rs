@@ -1,6 +1,6 @@
 //! One rule recognises applications. What it cannot evaluate it does not recognise, and it says so.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::application::{Application, Lane, Sha256};
@@ -163,13 +163,22 @@ impl ArgumentPattern {
 
 /// A rule as it arrived: one this version can read, or one it cannot. The unreadable one is kept as it came, so that it
 /// can be reported, and matches nothing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Listed {
     /// Readable.
     Rule(Rule),
     /// Of a newer kind, or broken.
     Unreadable(Value),
+}
+
+/// By way of a value, not straight from the text: a rule that is unreadable only because a key stands in it twice must not
+/// become readable by being stored and read again.
+impl<'de> Deserialize<'de> for Listed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        Ok(Rule::deserialize(&value).map_or_else(|_| Self::Unreadable(value), Self::Rule))
+    }
 }
 
 /// Whether a rule recognises an application, and if not, why.
@@ -271,9 +280,9 @@ impl Rule {
 
     fn not_evaluated(&self) -> Option<Needs> {
         match self.recognises {
-            Recognises::Vendor { .. } | Recognises::Product { .. } | Recognises::VerifiedExecutable { .. } => {
-                Some(Needs::PackageFacts)
-            }
+            Recognises::Vendor { .. }
+            | Recognises::Product { .. }
+            | Recognises::VerifiedExecutable { .. } => Some(Needs::PackageFacts),
             Recognises::Clsid { .. } => Some(Needs::Components),
             Recognises::FileHash { .. } | Recognises::FolderPath { .. } => {
                 self.minimum_version.as_ref().map(|_| Needs::PackageFacts)
@@ -294,9 +303,10 @@ impl Recognises {
             Self::FileHash { .. } => Finding::Differs,
             Self::FolderPath { path, with_subfolders } => in_folder(path, *with_subfolders, application),
             // [`Rule::not_evaluated`] has said so before.
-            Self::Vendor { .. } | Self::Product { .. } | Self::VerifiedExecutable { .. } | Self::Clsid { .. } => {
-                Finding::Differs
-            }
+            Self::Vendor { .. }
+            | Self::Product { .. }
+            | Self::VerifiedExecutable { .. }
+            | Self::Clsid { .. } => Finding::Differs,
         }
     }
 }

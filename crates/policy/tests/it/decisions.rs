@@ -480,3 +480,14 @@ fn a_grant_that_policy_alone_gave_serves_only_under_that_policy() {
     let joined = Policy::default().list(automatic).list(list(2, Way::Approval, [hash(1)]));
     check(&joined.grant(local), &tool(), BY_HASH);
 }
+
+/// Found by fuzzing: it was unreadable as it came, and a rule like any other once it was stored and read again.
+#[test]
+fn a_rule_with_a_key_twice_reads_the_same_after_it_was_stored() {
+    let rule = serde_json::to_string(&hash_rule(1)).unwrap();
+    let twice = rule.replacen(r#""outcome":"allow""#, r#""outcome":"deny","outcome":"allow""#, 1);
+    assert_ne!(rule, twice);
+    let read: Listed = serde_json::from_str(&twice).unwrap();
+    let again: Listed = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
+    assert_eq!(again, read);
+}
