@@ -47,8 +47,10 @@ const NEVER: [i64; 31] = [
 
 /// Confines this process and every thread it will have, for good.
 pub(crate) fn confine() -> Result<()> {
-    let arch: TargetArch = std::env::consts::ARCH.try_into().context("could not filter system calls on this processor")?;
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = NEVER.into_iter().map(|call| (call, Vec::new())).collect();
+    let arch: TargetArch =
+        std::env::consts::ARCH.try_into().context("could not filter system calls on this processor")?;
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        NEVER.into_iter().map(|call| (call, Vec::new())).collect();
     rules.insert(libc::SYS_socket, vec![SeccompRule::new(vec![is_no_unix_socket()?])?]);
     let refused = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?;

@@ -152,6 +152,10 @@ impl Connection {
                 received => break received?,
             }
         };
+        if received.bytes == 0 {
+            // Nobody spoke: what stands for the speaker here says nothing.
+            return Err(Lost::Closed);
+        }
         for message in ancillary.drain() {
             match message {
                 RecvAncillaryMessage::ScmRights(fds) => self.descriptors.extend(fds),
@@ -163,9 +167,6 @@ impl Connection {
             || received.flags.contains(rustix::net::ReturnFlags::CTRUNC)
         {
             return Err(Lost::TooManyDescriptors);
-        }
-        if received.bytes == 0 {
-            return Err(Lost::Closed);
         }
         self.decoder.push(bytes.get(..received.bytes).unwrap_or_default());
         Ok(())

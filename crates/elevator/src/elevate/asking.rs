@@ -19,7 +19,6 @@ use super::refusals::{lapsed, nobody_decided, not_enrolled, of_elevon};
 use super::{Asked, Attempted, Offered};
 use crate::chance;
 use crate::connection::{Connection, Lost};
-use crate::measure::Measured;
 use crate::waiting::Place;
 
 /// More than a person would have waiting at once.
@@ -60,14 +59,14 @@ impl Attempted<'_> {
             Wait::AtMost { span } => request.lapses.min(offered.now.after(span)),
         };
         let outcome = self.wait_for_answer(line, &place, request.id, until)?;
-        Ok(self.answered(&offered.measured, request.id, outcome))
+        Ok(self.answered(offered, request.id, outcome))
     }
 
     fn make_request(&self, offered: &Offered, asked: Asked) -> Result<ElevationRequest, Refused> {
         let holdings = &self.elevator.holdings;
         let uid = self.visitor.caller.user.uid;
         if holdings.pending_of(uid, offered.now) >= MOST_PENDING {
-            self.record_refusal(Some(&offered.measured), DenyReason::TooMany, None);
+            self.record_refusal(Some((&offered.application, &offered.argv)), DenyReason::TooMany, None);
             return Err(Refused {
                 status: 126,
                 reason: Some(DenyReason::TooMany),
@@ -93,7 +92,7 @@ impl Attempted<'_> {
         duration: Span,
         justification: Text,
     ) -> Result<ElevationRequest, Refused> {
-        let Offered { measured, offer, now } = offered;
+        let Offered { application, argv, offer, now } = offered;
         let directory = rustix::fs::readlinkat(
             rustix::fs::CWD,
             format!("/proc/self/fd/{}", self.directory.as_raw_fd()),
@@ -103,8 +102,8 @@ impl Attempted<'_> {
             id: RequestId::new(*now, chance::ten_bytes()),
             computer: self.elevator.holdings.computer().ok_or_else(not_enrolled)?,
             user: self.visitor.caller.user.clone(),
-            application: measured.application.clone(),
-            argv: measured.argv.clone(),
+            application: application.clone(),
+            argv: argv.clone(),
             working_directory: OsText::new(directory.map(CString::into_bytes).unwrap_or_default()),
             runs_as: offer.terms.runs_as,
             duration,
@@ -117,10 +116,10 @@ impl Attempted<'_> {
 
     /// Asks the client for what is missing.
     pub(super) fn ask_person(&mut self, line: &mut Connection, offered: &Offered) -> Result<(), Lost> {
-        let Offered { measured, offer, .. } = offered;
+        let Offered { application, argv, offer, .. } = offered;
         line.send(&ToClient::Asking(Box::new(Asking {
-            application: measured.application.clone(),
-            argv: measured.argv.clone(),
+            application: application.clone(),
+            argv: argv.clone(),
             policy: offer.name.clone(),
             approval: offer.way == Way::Approval,
             durations: offer.terms.durations.clone(),
@@ -174,7 +173,7 @@ impl Attempted<'_> {
 
     fn answered(
         &self,
-        measured: &Measured,
+        offered: &Offered,
         request: RequestId,
         outcome: Option<AnswerOutcome>,
     ) -> Option<Refused> {
@@ -182,13 +181,13 @@ impl Attempted<'_> {
             Some(AnswerOutcome::Approved { .. }) => return None,
             None => return Some(nobody_decided(request)),
             Some(AnswerOutcome::Declined { by, comment }) => {
-                self.record_refusal(Some(measured), DenyReason::Declined, None);
+                self.record_refusal(Some((&offered.application, &offered.argv)), DenyReason::Declined, None);
                 let comment = match comment.as_untrusted().trim() {
                     "" => String::new(),
                     _ => format!(": “{}”", comment.visible()),
                 };
                 let told =
-                    format!("{} declined {}{comment}", by.visible(), measured.application.path.visible());
+                    format!("{} declined {}{comment}", by.visible(), offered.application.path.visible());
                 let next = format!("ask {}, or ask again with another justification", by.visible());
                 return Some(Refused { status: 126, reason: Some(DenyReason::Declined), told, next });
             }

@@ -32,8 +32,11 @@ impl Attempted<'_> {
         Ok(self.keep_grant(grant, asked.justification).err())
     }
 
-    fn local_grant(&self, Offered { measured, offer, now }: &Offered, duration: Span) -> Option<Grant> {
-        let application = &measured.application;
+    fn local_grant(
+        &self,
+        Offered { application, argv, offer, now }: &Offered,
+        duration: Span,
+    ) -> Option<Grant> {
         Some(Grant {
             id: GrantId::new(*now, chance::ten_bytes()),
             version: Version::FIRST,
@@ -46,7 +49,7 @@ impl Attempted<'_> {
                 interpreter: application.interpreter.as_ref().map(|interpreter| interpreter.sha256),
             },
             arguments: match offer.terms.arguments {
-                Covers::ExactArguments => GrantedArguments::Exact { argv: measured.argv.clone() },
+                Covers::ExactArguments => GrantedArguments::Exact { argv: argv.clone() },
                 Covers::AnyArguments => GrantedArguments::Any,
             },
             runs_as: offer.terms.runs_as,

@@ -7,10 +7,11 @@ mod starting;
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use elevon_policy::application::Application;
 use elevon_policy::decide::{Attempt, Decision, Offer, Verdict};
 use elevon_policy::event::DenyReason;
 use elevon_policy::lists::Way;
-use elevon_policy::text::Text;
+use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::{Span, Timestamp};
 use elevon_wire::conversation::{Refused, Run};
 
@@ -56,7 +57,7 @@ impl Attempted<'_> {
             match decision.verdict {
                 Verdict::Refused { refusal } => return Ok(Told::Last(self.refuse(&measured, &refusal))),
                 Verdict::Launch { end, offer, .. } if !approved && is_running_low(&offer, end, now) => {
-                    if let Some(refused) = self.grant(line, &Offered { measured, offer, now })? {
+                    if let Some(refused) = self.grant(line, &Offered::new(measured, offer, now))? {
                         return Ok(Told::Last(refused));
                     }
                     approved = true;
@@ -70,7 +71,7 @@ impl Attempted<'_> {
                 // What was approved is not what is there now.
                 Verdict::Offered { .. } if approved => return Ok(Told::Last(self.changed(&measured))),
                 Verdict::Offered { offer } => {
-                    let offered = Offered { measured, offer, now };
+                    let offered = Offered::new(measured, offer, now);
                     let given = match offered.offer.way {
                         Way::Approval => self.ask(line, &offered)?,
                         _ => self.grant(line, &offered)?,
@@ -91,7 +92,7 @@ impl Attempted<'_> {
             measure(&visitor.caller, directory.as_fd(), &run.command, &run.arguments, &elevator.hashes)
                 .map_err(|error| self.not_measured(&error))?;
         let now = elevator.clock.now().map_err(|_| {
-            self.record_refusal(Some(&measured), DenyReason::TimeUnknown, None);
+            self.record_refusal(Some((&measured.application, &measured.argv)), DenyReason::TimeUnknown, None);
             Refused {
                 status: 126,
                 reason: Some(DenyReason::TimeUnknown),
@@ -110,7 +111,8 @@ impl Attempted<'_> {
 
 /// What policy offers for what was measured.
 struct Offered {
-    measured: Measured,
+    application: Application,
+    argv: Vec<OsText>,
     offer: Offer,
     now: Timestamp,
 }
@@ -122,6 +124,12 @@ struct Asked {
 }
 
 impl Offered {
+    /// Lets go of the program itself: whoever waits for a person's answer holds no copy of it meanwhile, and it is measured
+    /// anew after.
+    fn new(measured: Measured, offer: Offer, now: Timestamp) -> Self {
+        Self { application: measured.application, argv: measured.argv, offer, now }
+    }
+
     fn terms(&self, run: &Run, needs_justification: bool) -> Result<Asked, Refused> {
         let terms = &self.offer.terms;
         let duration = run.duration.unwrap_or(terms.durations.default);

@@ -1,9 +1,11 @@
 //! What a user is told when nothing is elevated, and what the record says of it.
 
+use elevon_policy::application::Application;
 use elevon_policy::decide::Refusal;
 use elevon_policy::event::{DenyReason, What};
 use elevon_policy::grant::PolicyReference;
 use elevon_policy::id::RequestId;
+use elevon_policy::text::OsText;
 use elevon_wire::conversation::Refused;
 
 use super::Attempted;
@@ -12,7 +14,11 @@ use crate::measure::{Measured, NotMeasured};
 
 impl Attempted<'_> {
     pub(super) fn refuse(&self, measured: &Measured, refusal: &Refusal) -> Refused {
-        self.record_refusal(Some(measured), refusal.deny_reason(), refusal.policy());
+        self.record_refusal(
+            Some((&measured.application, &measured.argv)),
+            refusal.deny_reason(),
+            refusal.policy(),
+        );
         Refused {
             status: 126,
             reason: Some(refusal.deny_reason()),
@@ -22,7 +28,7 @@ impl Attempted<'_> {
     }
 
     pub(super) fn changed(&self, measured: &Measured) -> Refused {
-        self.record_refusal(Some(measured), DenyReason::Changed, None);
+        self.record_refusal(Some((&measured.application, &measured.argv)), DenyReason::Changed, None);
         Refused {
             status: 126,
             reason: Some(DenyReason::Changed),
@@ -46,7 +52,11 @@ impl Attempted<'_> {
         match cause {
             NotReady::NotEnrolled => no_policy(),
             NotReady::LeaseEnded { .. } => {
-                self.record_refusal(Some(measured), DenyReason::LeaseEnded, None);
+                self.record_refusal(
+                    Some((&measured.application, &measured.argv)),
+                    DenyReason::LeaseEnded,
+                    None,
+                );
                 Refused {
                     status: 126,
                     reason: Some(DenyReason::LeaseEnded),
@@ -59,20 +69,17 @@ impl Attempted<'_> {
 
     pub(super) fn record_refusal(
         &self,
-        measured: Option<&Measured>,
+        measured: Option<(&Application, &[OsText])>,
         reason: DenyReason,
         policy: Option<PolicyReference>,
     ) {
         let typed = || std::iter::once(self.run.command.clone()).chain(self.run.arguments.iter().cloned());
-        let refused = What::LaunchRefused {
-            user: self.visitor.caller.user.clone(),
-            path: measured
-                .map_or_else(|| self.run.command.clone(), |measured| measured.application.path.clone()),
-            sha256: measured.map(|measured| measured.application.sha256),
-            argv: measured.map_or_else(|| typed().collect(), |measured| measured.argv.clone()),
-            reason,
-            policy,
+        let (path, sha256, argv) = match measured {
+            Some((application, argv)) => (application.path.clone(), Some(application.sha256), argv.to_vec()),
+            None => (self.run.command.clone(), None, typed().collect()),
         };
+        let user = self.visitor.caller.user.clone();
+        let refused = What::LaunchRefused { user, path, sha256, argv, reason, policy };
         if let Err(error) = self.elevator.record(refused) {
             eprintln!("elevon-elevator: a refusal could not be recorded: {error}");
         }
