@@ -93,6 +93,7 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
+document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 showCopyButtons(document);
 for (const shown of document.querySelectorAll("[data-needs-script]")) shown.hidden = false;
 if (location.hash === "#comment") document.getElementById("comment")?.focus();

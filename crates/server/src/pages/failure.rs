@@ -9,6 +9,8 @@ use axum::response::{IntoResponse, Response};
 use super::form::Form;
 use crate::error::Told;
 
+const NOTHING_HERE: &str = "Nothing is at this address. It may have been mistyped, or belong to another version.";
+
 /// What did not go, and how to go on.
 #[derive(Template)]
 #[template(path = "pages/failure.html")]
@@ -25,7 +27,7 @@ pub async fn tell(request: Request, next: Next) -> Response {
     let is_read = request.method().is_safe();
     let back = request.headers().get(header::REFERER).and_then(|referer| same_place(referer.to_str().ok()?));
     let response = next.run(request).await;
-    let Some(told) = response.extensions().get::<Told>().cloned() else { return response };
+    let Some(told) = told(&response) else { return response };
     if told.status == StatusCode::UNAUTHORIZED {
         return if is_live {
             [("hx-redirect", "/sign-in")].into_response()
@@ -35,6 +37,26 @@ pub async fn tell(request: Request, next: Next) -> Response {
     }
     let page = FailurePage { title: title(told.status), detail: sentence(&told.detail), back };
     super::page(told.status, &page).unwrap_or_else(|_| told.status.into_response())
+}
+
+/// What there is to tell of a response that is no page: our own error, or one of the framework's, whose words are meant
+/// for programs.
+fn told(response: &Response) -> Option<Told> {
+    if let Some(told) = response.extensions().get::<Told>() {
+        return Some(told.clone());
+    }
+    let status = response.status();
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if !(status.is_client_error() || status.is_server_error()) || kind.is_some_and(|kind| kind.starts_with("text/html")) {
+        return None;
+    }
+    let (status, detail) = match status {
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND => (StatusCode::NOT_FOUND, NOTHING_HERE),
+        StatusCode::METHOD_NOT_ALLOWED => (status, "this address does not take that; use the forms of the console"),
+        StatusCode::PAYLOAD_TOO_LARGE => (status, "what was sent is too large"),
+        _ => (status, "what was sent could not be read; go back and try again"),
+    };
+    Some(Told { status, title: "not accepted", detail: detail.to_owned(), field: None })
 }
 
 /// `GET` of an address that does not exist.

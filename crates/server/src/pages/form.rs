@@ -7,6 +7,8 @@ use askama::Template;
 use askama::filters::HtmlSafeOutput;
 use serde::{Deserialize, Deserializer};
 
+use super::failure::sentence;
+
 /// The fields of a form in the order they came, and why some of them were refused.
 #[derive(Debug, Clone, Default)]
 pub struct Form {
@@ -97,7 +99,7 @@ impl Form {
         match self.text(&name).trim().parse() {
             Ok(value) => Some(value),
             Err(error) => {
-                self.refuse(&name, error);
+                self.refuse(&name, sentence(&error.to_string()));
                 None
             }
         }
@@ -151,7 +153,7 @@ mod tests {
             .collect();
         assert_eq!(form.read::<Span>("duration"), None);
         assert_eq!(form.text("duration"), "soon");
-        assert_eq!(form.refused("duration"), Some("expected a duration such as 30m, 8h or 1h30m"));
+        assert_eq!(form.refused("duration"), Some("Expected a duration such as 30m, 8h or 1h30m."));
         assert!(form.is("groups", "b") && !form.is("groups", "c") && !form.has("enabled"));
         form.set("groups", "c");
         assert_eq!(form.all("groups").collect::<Vec<_>>(), ["c"]);

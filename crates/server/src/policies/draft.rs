@@ -61,7 +61,7 @@ pub const KINDS: [Kind; 6] = [
         name: "File hash",
         told: "These very bytes, wherever they lie. The narrowest: a changed file is another file.",
         fields: &[
-            field("sha256", "SHA-256", "as sha256sum prints it", true),
+            field("sha256", "SHA-256", "64 digits, as sha256sum prints them", true),
             field("display_name", "Display name", "tcpdump; decides nothing", false),
         ],
         tick: None,
