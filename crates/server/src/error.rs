@@ -3,10 +3,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use elevon_policy::grant::IllegalStep;
 use elevon_policy::request::DecisionRefused;
+use elevon_policy::text::Text;
 
 /// Why something was not done.
 #[derive(Debug)]
@@ -137,6 +140,35 @@ impl IntoResponse for Told {
         response.extensions_mut().insert(self);
         response
     }
+}
+
+/// Makes problem details of the framework's own refusals as well: a body that is no JSON, an address with a broken
+/// identity, a method that is not there.
+pub async fn as_problems(request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error())
+        || response.extensions().get::<Told>().is_some()
+    {
+        return response;
+    }
+    let allow = response.headers().get(header::ALLOW).cloned();
+    let body = axum::body::to_bytes(response.into_body(), 64 * 1024).await.unwrap_or_default();
+    let said = Text::new(String::from_utf8_lossy(&body)).visible().to_string();
+    let (title, otherwise) = match status {
+        StatusCode::METHOD_NOT_ALLOWED => ("method not allowed", "this address takes other methods"),
+        StatusCode::PAYLOAD_TOO_LARGE => ("too large", "the body is larger than this server takes"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            ("not JSON", "expected a body of content-type application/json")
+        }
+        _ => ("not accepted", "expected another request"),
+    };
+    let detail = if said.is_empty() { otherwise.to_owned() } else { said };
+    let mut response = Told { status, title, detail, field: None }.into_response();
+    if let Some(allow) = allow {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
 }
 
 impl From<sqlx::Error> for Error {

@@ -17,13 +17,16 @@ use rcgen::{
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
 
 use crate::app::chance;
 
 /// How long the authority lives.
 const AUTHORITY_LIFE: Span = Span::from_days(3650);
-/// How long the server's own certificate lives; a new one is made at each start.
+/// How long the server's own certificate lives.
 const SERVER_LIFE: Span = Span::from_days(398);
+/// A start this long before its end makes a new one.
+const RENEW: Span = Span::from_days(60);
 /// How long an agent's certificate lives.
 const AGENT_LIFE: Span = Span::from_days(398);
 
@@ -68,24 +71,19 @@ pub enum KeysError {
 }
 
 impl Keys {
-    /// Reads the keys below this state folder, and makes those that are not there yet. The server's certificate is
-    /// made anew for these host names each time.
+    /// Reads the keys below this state folder, and makes those that are not there yet. The server's own certificate is
+    /// also made anew when the host names changed or its end is near.
     pub fn open(state_dir: &Path, host_names: &[String], now: Timestamp) -> Result<Self, KeysError> {
         private_folder(state_dir)?;
         let folder = state_dir.join("keys");
         private_folder(&folder)?;
-        let signing = signing_key(&folder.join("server.key"))?;
+        let signing = signing_key(&folder)?;
         let (ca_pem, authority) = authority(&folder, now)?;
         let ca_path = folder.join("ca.pem");
         let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes())
             .map_err(|_| KeysError::Content { path: ca_path, expected: "a certificate" })?;
-        let key = KeyPair::generate()?;
-        let tls = server_certificate(host_names, now)?.signed_by(&key, &authority)?;
-        write(&folder.join("tls.pem"), tls.pem().as_bytes())?;
-        write(&folder.join("tls.key"), key.serialize_pem().as_bytes())?;
-        let tls_key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())
-            .map_err(|_| KeysError::Content { path: folder.join("tls.key"), expected: "a private key" })?;
-        Ok(Self { signing, ca_pem, ca, authority, tls: tls.der().clone(), tls_key })
+        let (tls, tls_key) = server_certificate(&folder, host_names, &ca, &authority, now)?;
+        Ok(Self { signing, ca_pem, ca, authority, tls, tls_key })
     }
 
     /// The public part of what signs.
@@ -146,14 +144,51 @@ fn authority(folder: &Path, now: Timestamp) -> Result<(String, Issuer<'static, K
     Ok((certificate.pem(), Issuer::new(params, key)))
 }
 
-fn server_certificate(host_names: &[String], now: Timestamp) -> Result<CertificateParams, rcgen::Error> {
+/// What the server's own certificate was made for; kept beside it.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+struct MadeFor {
+    host_names: Vec<String>,
+    ca: Sha256,
+    ends: Timestamp,
+}
+
+/// The server's own certificate and its key. It is kept across starts: a browser that was told to trust it should not
+/// have to ask again.
+fn server_certificate(
+    folder: &Path,
+    host_names: &[String],
+    ca: &CertificateDer<'_>,
+    authority: &Issuer<'_, KeyPair>,
+    now: Timestamp,
+) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), KeysError> {
+    let (pem_path, key_path, for_path) =
+        (folder.join("tls.pem"), folder.join("tls.key"), folder.join("tls.json"));
+    let made_for = read(&for_path)?.and_then(|json| serde_json::from_slice::<MadeFor>(&json).ok());
+    if let Some(made_for) = made_for
+        && made_for.host_names == host_names
+        && made_for.ca == digest(ca)
+        && made_for.ends > now.after(RENEW)
+        && let (Some(pem), Some(key)) = (read(&pem_path)?, read(&key_path)?)
+        && let (Ok(pem), Ok(key)) =
+            (CertificateDer::from_pem_slice(&pem), PrivateKeyDer::from_pem_slice(&key))
+    {
+        return Ok((pem, key));
+    }
+    let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(host_names.to_vec())?;
     params.distinguished_name = named("Elevon server");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.use_authority_key_identifier_extension = true;
     lives(&mut params, now, SERVER_LIFE);
-    Ok(params)
+    let certificate = params.signed_by(&key, authority)?;
+    let made_for = MadeFor { host_names: host_names.to_vec(), ca: digest(ca), ends: now.after(SERVER_LIFE) };
+    write(&pem_path, certificate.pem().as_bytes())?;
+    write(&key_path, key.serialize_pem().as_bytes())?;
+    write(&for_path, &serde_json::to_vec(&made_for).unwrap_or_default())?;
+    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())
+        .map_err(|_| KeysError::Content { path: key_path, expected: "a private key" })?;
+    Ok((certificate.der().clone(), key))
 }
 
 fn named(name: &str) -> DistinguishedName {
@@ -172,13 +207,18 @@ fn lives(params: &mut CertificateParams, now: Timestamp, life: Span) {
     params.serial_number = Some(SerialNumber::from_slice(&chance::<16>()));
 }
 
-fn signing_key(path: &Path) -> Result<SigningKey, KeysError> {
+fn signing_key(folder: &Path) -> Result<SigningKey, KeysError> {
+    let path = &folder.join("server.key");
     if let Some(seed) = read(path)? {
         let seed: [u8; 32] = seed.try_into().map_err(|_| KeysError::Content {
             path: path.to_owned(),
             expected: "a signing key of 32 bytes",
         })?;
         return Ok(SigningKey::from_bytes(&seed));
+    }
+    if folder.join("ca.pem").exists() {
+        // A new key in an old site would lock every computer out, and nobody would know why.
+        return Err(KeysError::Content { path: path.to_owned(), expected: "a signing key of 32 bytes" });
     }
     let seed = chance::<32>();
     write(path, &seed)?;

@@ -10,11 +10,11 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 
 use crate::app::App;
 use crate::auth::{Needs, forbidden, nobody, session, token};
-use crate::error::Error;
+use crate::error::{Error, as_problems};
 use crate::policies::api::{allow, block, privileged};
 use crate::{accounts, audit, channel, computers, grants, groups, launches, openapi, pages, requests};
 
@@ -146,10 +146,12 @@ pub fn people(app: App) -> Router {
         .route_layer(from_fn_with_state(app.clone(), admit))
         .fallback(pages::failure::nowhere)
         .layer(from_fn(pages::failure::tell));
-    let api = api().route_layer(from_fn_with_state(app.clone(), admit));
+    let api = api()
+        .route_layer(from_fn_with_state(app.clone(), admit))
+        .route("/api/{*nowhere}", any(nowhere))
+        .layer(from_fn(as_problems));
     Router::new()
         .merge(console)
-        .nest("/api", Router::new().fallback(nowhere))
         .merge(api)
         .layer(from_fn_with_state(app.clone(), same_site))
         .layer(from_fn(patience))
@@ -167,6 +169,7 @@ pub fn agents(app: App) -> Router {
         .route("/channel/v1/time", post(channel::api::time))
         .route_layer(from_fn_with_state(app.clone(), admit))
         .fallback(nowhere)
+        .layer(from_fn(as_problems))
         .layer(from_fn(patience))
         .layer(DefaultBodyLimit::max(AGENTS_BODY))
         .with_state(app)

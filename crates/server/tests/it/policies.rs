@@ -1,0 +1,115 @@
+//! Lists: saved, deployed, withdrawn.
+
+use elevon_policy::event::What;
+use elevon_server::auth::Role;
+use serde_json::{Value, json};
+
+use crate::endpoint::Endpoint;
+use crate::site::{Site, sbin};
+
+crate::on_both_engines!(
+    saving_makes_a_version_and_changes_no_computer,
+    what_does_not_do_is_told_with_its_field,
+    deployment_needs_a_group_and_shows_its_progress,
+    a_list_of_another_kind_is_not_found,
+    a_blocklist_takes_what_a_list_gives,
+);
+
+async fn save(site: &Site, token: &str, document: Value) -> Value {
+    site.post(token, "privileged-application-lists", document).await.ok()
+}
+
+async fn saving_makes_a_version_and_changes_no_computer(site: Site) {
+    let computer = Endpoint::enroll(&site, "web1").await;
+    let before = computer.sheet(&site).await.version;
+    let token = site.token(Role::Administrator).await;
+    let id = save(&site, &token, sbin("Tools", json!({}))).await["id"].as_str().unwrap().to_owned();
+    let path = format!("privileged-application-lists/{id}");
+    let mut next = sbin("Better tools", json!({}));
+    site.put(&token, &path, next.clone()).await.refused(422, "version that was changed");
+    next["version"] = json!(1);
+    assert_eq!(site.put(&token, &path, next.clone()).await.ok()["version"], 2);
+    site.put(&token, &path, next).await.refused(409, "look at it again");
+    let found = site.get(&token, &path).await.ok();
+    assert_eq!(found["document"]["name"], "Better tools");
+    assert_eq!(found["document"]["version"], 2);
+    assert_eq!(found["deployed_version"], Value::Null);
+    assert_eq!(computer.sheet(&site).await.version, before);
+}
+
+async fn what_does_not_do_is_told_with_its_field(site: Site) {
+    let token = site.token(Role::Administrator).await;
+    let mut cases = vec![
+        (sbin("", json!({})), "name"),
+        (sbin(" spaces ", json!({})), "name"),
+        (sbin("x", json!({ "durations": { "choices": [], "default": "2h", "maximum": "1h" } })), "default"),
+        (
+            sbin("x", json!({ "durations": { "choices": ["2h"], "default": "1h", "maximum": "1h" } })),
+            "choices",
+        ),
+        (sbin("x", json!({ "durations": { "choices": [], "default": "1h", "maximum": "900d" } })), "maximum"),
+        (sbin("x", json!({ "pending_lifetime": "0s" })), "pending_lifetime"),
+    ];
+    for folder in ["", "usr/sbin", "/usr/../etc"] {
+        let mut document = sbin("x", json!({}));
+        document["rules"][0]["recognises"]["path"] = json!(folder);
+        cases.push((document, "rules"));
+    }
+    let mut newer = sbin("x", json!({}));
+    newer["rules"][0]["recognises"]["type"] = json!("by_magic");
+    cases.push((newer, "rules"));
+    for (document, field) in cases {
+        let answer = site.post(&token, "privileged-application-lists", document.clone()).await;
+        assert_eq!(answer.status, 422, "{document}");
+        assert_eq!(answer.json()["field"], field, "{} for {document}", answer.text());
+    }
+    let mut unknown = sbin("x", json!({}));
+    unknown["magic"] = json!(true);
+    site.post(&token, "privileged-application-lists", unknown).await.refused(422, "magic");
+}
+
+async fn deployment_needs_a_group_and_shows_its_progress(site: Site) {
+    let mut one = Endpoint::enroll(&site, "web1").await;
+    let two = Endpoint::enroll(&site, "web2").await;
+    Endpoint::enroll(&site, "db1").await;
+    let token = site.token(Role::Administrator).await;
+    let id = save(&site, &token, sbin("Tools", json!({}))).await["id"].as_str().unwrap().to_owned();
+    let deploy = format!("privileged-application-lists/{id}/deploy");
+    site.post(&token, &deploy, json!({ "version": 1, "groups": [] })).await.refused(422, "at least one");
+    let group = site.group("Web", &[&one, &two]).await;
+    site.post(&token, &deploy, json!({ "version": 2, "groups": [group] })).await.refused(404, "version");
+    site.post(&token, &deploy, json!({ "version": 1, "groups": [group] })).await.ok();
+    let progress = async |site: &Site| {
+        let list = site.get(&token, "privileged-application-lists").await.ok()["items"][0].clone();
+        (list["computers_current"].as_u64().unwrap(), list["computers_total"].as_u64().unwrap())
+    };
+    assert_eq!(progress(&site).await, (0, 2));
+    let sheet = one.sheet(&site).await;
+    let delivered = What::SheetDelivered { version: sheet.version, bundle: sheet.bundle, grants: Vec::new() };
+    one.report(&site, delivered).await;
+    assert_eq!(progress(&site).await, (1, 2));
+}
+
+async fn a_list_of_another_kind_is_not_found(site: Site) {
+    let token = site.token(Role::Administrator).await;
+    let id = save(&site, &token, sbin("Tools", json!({}))).await["id"].as_str().unwrap().to_owned();
+    site.get(&token, &format!("allowlists/{id}")).await.refused(404, "no such list");
+    let list = json!({ "name": "Tools", "enabled": true, "rules": [], "version": 1 });
+    site.put(&token, &format!("allowlists/{id}"), list).await.refused(404, "no such list");
+}
+
+async fn a_blocklist_takes_what_a_list_gives(site: Site) {
+    let mut computer = Endpoint::enroll(&site, "web1").await;
+    let policy = site.policy(&[&computer]).await;
+    let id = computer.asks(&site, "alice", &policy).await;
+    let token = site.token(Role::Administrator).await;
+    let rule = json!({ "recognises": { "type": "file_hash", "sha256": "07".repeat(32) } });
+    let list = json!({ "name": "Never", "enabled": true, "rules": [rule] });
+    let block = site.post(&token, "blocklists", list).await.ok()["id"].as_str().unwrap().to_owned();
+    let group = site.get(&token, "groups").await.ok()["items"][0]["id"].clone();
+    site.post(&token, &format!("blocklists/{block}/deploy"), json!({ "version": 1, "groups": [group] }))
+        .await
+        .ok();
+    let found = site.get(&token, &format!("requests/{id}")).await.ok();
+    assert_eq!((&found["state"], &found["lapse_reason"]), (&json!("lapsed"), &json!("policy_withdrawn")));
+}

@@ -1,0 +1,123 @@
+//! The two ports as they really are: TLS 1.3, and client certificates for agents.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use elevon_policy::time::Span;
+use elevon_server::computers;
+use elevon_server::serve::{Ports, serve};
+use elevon_wire::channel::Enrolled;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::endpoint::enrollment;
+use crate::site::Site;
+
+struct Identity {
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+fn client(
+    site: &Site,
+    identity: Option<&Identity>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> ClientConfig {
+    let mut roots = RootCertStore::empty();
+    roots.add(site.app.keys.ca.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+    let builder = builder.with_root_certificates(roots);
+    match identity {
+        None => builder.with_no_client_auth(),
+        Some(it) => builder.with_client_auth_cert(vec![it.certificate.clone()], it.key.clone_key()).unwrap(),
+    }
+}
+
+/// One request on a connection of its own: status and body, or why there was none.
+async fn speak(config: ClientConfig, port: u16, request: &str) -> std::io::Result<(u16, String)> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::UnexpectedEof)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+    Ok((status, body.to_owned()))
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+}
+
+fn post(path: &str, body: &Value) -> String {
+    let body = body.to_string();
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+const TLS13: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+#[tokio::test]
+async fn an_agent_enrolls_and_comes_back_with_its_certificate() {
+    let site = Site::on_sqlite().await;
+    let local = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let ports = Ports::listen(local, local).await.unwrap();
+    let (people, agents) = (ports.people().unwrap().port(), ports.agents().unwrap().port());
+    let taken = Ports::listen(local, std::net::SocketAddr::from(([127, 0, 0, 1], agents))).await.unwrap_err();
+    assert!(taken.contains("is taken by another program"), "{taken}");
+    let (stop, end) = tokio::sync::watch::channel(false);
+    let server = tokio::spawn(serve(site.app.clone(), ports, end));
+
+    let token = computers::create_token(&site.app, &site.administrator(), 2, Span::from_hours(1), None)
+        .await
+        .unwrap();
+    let (body, _, key) = enrollment(&token.secret, "web1");
+    let nobody = || client(&site, None, TLS13);
+    let (status, answer) = speak(nobody(), agents, &post("/channel/v1/enroll", &body)).await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+    let enrolled: Enrolled = serde_json::from_str(&answer).unwrap();
+    let ca = CertificateDer::from_pem_slice(enrolled.ca.as_bytes()).unwrap();
+    assert_eq!(elevon_wire::signed::digest(&ca), token.ca_fingerprint);
+    let identity = Identity {
+        certificate: CertificateDer::from_pem_slice(enrolled.certificate.as_bytes()).unwrap(),
+        key: PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap(),
+    };
+
+    let state = get("/channel/v1/state?after=0&wait=0");
+    let (status, answer) = speak(client(&site, Some(&identity), TLS13), agents, &state).await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+    let (status, answer) = speak(nobody(), agents, &state).await.unwrap();
+    assert_eq!(status, 401, "{answer}");
+
+    // A certificate that says the same but that another authority issued.
+    let other = rcgen::KeyPair::generate().unwrap();
+    let forged = rcgen::CertificateParams::default().self_signed(&other).unwrap();
+    let forger = Identity {
+        certificate: forged.der().clone(),
+        key: PrivateKeyDer::from_pem_slice(other.serialize_pem().as_bytes()).unwrap(),
+    };
+    speak(client(&site, Some(&forger), TLS13), agents, &state).await.expect_err("the handshake fails");
+
+    // People's port knows no computers, and nothing speaks TLS 1.2.
+    let (status, _) = speak(client(&site, Some(&identity), TLS13), people, &state).await.unwrap();
+    assert_eq!(status, 404);
+    speak(client(&site, None, &[&rustls::version::TLS12]), people, &get("/")).await.expect_err("no TLS 1.2");
+
+    computers::revoke(&site.app, &site.administrator(), enrolled.computer).await.unwrap();
+    let (status, answer) = speak(client(&site, Some(&identity), TLS13), agents, &state).await.unwrap();
+    assert_eq!(status, 403, "{answer}");
+
+    stop.send_replace(true);
+    tokio::time::timeout(Duration::from_secs(10), server).await.expect("it ends").unwrap().unwrap();
+}
