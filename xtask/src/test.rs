@@ -172,7 +172,6 @@ fn documentation() -> Result<()> {
 }
 
 fn fuzz_targets() -> Result<()> {
-    let mut tests =
-        cargo(["test", "--quiet", "--manifest-path=fuzz/Cargo.toml", "--no-default-features"]);
+    let mut tests = cargo(["test", "--quiet", "--manifest-path=fuzz/Cargo.toml", "--no-default-features"]);
     run(tests.arg("--target-dir").arg(crate::program::target_directory()?.join("fuzz")))
 }

@@ -165,6 +165,7 @@ impl ArgumentPattern {
 /// can be reported, and matches nothing.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
+#[allow(clippy::large_enum_variant, reason = "nearly every rule is readable; a box each would cost more")]
 pub enum Listed {
     /// Readable.
     Rule(Rule),

@@ -1,10 +1,17 @@
 //! What time it is. The only place that asks the operating system.
+#![allow(clippy::disallowed_methods, reason = "this is where the clock is asked")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
 
 use elevon_policy::time::{Span, Timestamp};
+use tokio::time::Instant;
+
+/// When an alarm set now rings, for a wait within this process. It says nothing of what time it is for anyone else.
+pub fn alarm(after: Span) -> Instant {
+    Instant::now() + after.std()
+}
 
 /// Tells the time.
 #[derive(Debug, Clone)]

@@ -13,6 +13,7 @@ use elevon_wire::channel::{State, StateQuestion};
 use sqlx::AnyConnection;
 
 use crate::app::App;
+use crate::clock;
 use crate::error::Error;
 
 /// A long-poll is answered after this long, news or not, so that no proxy in between loses patience.
@@ -29,7 +30,7 @@ pub async fn touch(tx: &mut AnyConnection, app: &App, computer: ComputerId) -> R
 /// Version 0 is answered at once: it also lengthens the lease.
 pub async fn state(app: &App, computer: ComputerId, question: StateQuestion) -> Result<Option<State>, Error> {
     let wait = Span::from_secs(question.wait).min(LONGEST_WAIT);
-    let deadline = tokio::time::Instant::now() + wait.std();
+    let deadline = clock::alarm(wait);
     let waiting = app.news.wait_for(computer);
     loop {
         let notified = waiting.notified();
@@ -46,7 +47,7 @@ pub async fn state(app: &App, computer: ComputerId, question: StateQuestion) -> 
             let bundle = (question.bundle != Some(bundle.digest)).then(|| bundle.signed.clone());
             return Ok(Some(State { sheet, bundle }));
         }
-        if tokio::time::timeout_at(deadline, notified).await.is_err() {
+        if app.news.is_over() || tokio::time::timeout_at(deadline, notified).await.is_err() {
             return Ok(None);
         }
     }

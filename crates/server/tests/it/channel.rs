@@ -211,7 +211,7 @@ async fn a_copied_computer_is_found_out(site: Site) {
     computer.report(&site, refused(&site)).await;
     site.later(Span::from_secs(1));
     let other_history = copy.record(&site, refused(&site));
-    copy.send(&site, &[other_history.clone()]).await.refused(403, "copied or set back");
+    copy.send(&site, std::slice::from_ref(&other_history)).await.refused(403, "copied or set back");
     let next = copy.record(&site, refused(&site));
     copy.send(&site, &[next]).await.refused(403, "does not follow");
     assert_eq!(stored(&site, &computer).await, 1);

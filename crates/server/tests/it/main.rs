@@ -1,5 +1,8 @@
 //! The server, room by room, as its callers see it: JSON, the agents' channel, the database, TLS.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+#![allow(clippy::disallowed_methods, reason = "a test measures how long something took")]
+
 mod accounts;
 mod audit;
 mod authorization;
