@@ -101,8 +101,10 @@ impl Api {
 
     /// Every event so far, the oldest first.
     pub fn events(&self) -> Result<Vec<Seen>> {
-        let mut events: Vec<Seen> = self.list("events")?.into_iter().map(seen).collect::<Result<_>>()?;
-        events.sort_by_key(|event| event.row.get("number").and_then(Value::as_i64));
+        // The newest come first, from two chains: the computer's and the server's own.
+        let mut events: Vec<Seen> =
+            self.list("events")?.into_iter().rev().map(seen).collect::<Result<_>>()?;
+        events.sort_by_key(|event| event.at);
         Ok(events)
     }
 

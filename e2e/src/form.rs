@@ -13,13 +13,15 @@ pub struct Form {
     pub fields: Vec<(String, String)>,
     /// Every field there is, also those that would not be sent now (an unchecked box), with the values it offers.
     offered: Vec<(String, Option<String>)>,
+    /// Buttons that send it somewhere else: where, and the name and value that go along.
+    buttons: Vec<(String, Option<(String, String)>)>,
 }
 
 impl Form {
     /// A form that no page offered: what an attacker would send.
     pub fn posting(action: &str, fields: &[(&str, &str)]) -> Self {
         let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { action: action.into(), post: true, fields, offered: Vec::new() }
+        Self { action: action.into(), post: true, fields, offered: Vec::new(), buttons: Vec::new() }
     }
 
     /// Fills in one field, which the form must have. A box is checked by setting it to its own value.
@@ -59,10 +61,12 @@ pub fn forms(html: &str) -> Vec<Form> {
             "form" => {
                 let action = tag.value("action").unwrap_or_default();
                 let post = tag.value("method").is_some_and(|method| method.eq_ignore_ascii_case("post"));
-                open = Some(Form { action, post, fields: Vec::new(), offered: Vec::new() });
+                open =
+                    Some(Form { action, post, fields: Vec::new(), offered: Vec::new(), buttons: Vec::new() });
             }
             "/form" => forms.extend(open.take()),
             "input" => open.iter_mut().for_each(|form| form.take_input(&tag)),
+            "button" => open.iter_mut().for_each(|form| form.take_button(&tag)),
             "textarea" => area = tag.value("name").map(|name| (name, after)),
             "/textarea" => {
                 if let (Some((name, start)), Some(form)) = (area.take(), open.as_mut()) {
@@ -90,15 +94,17 @@ pub fn forms(html: &str) -> Vec<Form> {
     forms
 }
 
-/// The form that goes to this place: `action` ends with `to`.
+/// The form that goes to this place, by itself or by one of its buttons: the action ends with `to`.
 pub fn form_to(html: &str, to: &str) -> Result<Form> {
     let all = forms(html);
-    let actions: Vec<_> = all.iter().map(|form| form.action.clone()).collect();
-    let found = all.into_iter().find(|form| form.post && form.action.ends_with(to));
+    let places =
+        all.iter().flat_map(|form| form.buttons.iter().map(|(action, _)| action).chain([&form.action]));
+    let places: Vec<_> = places.cloned().collect();
+    let found = all.into_iter().filter(|form| form.post).find_map(|form| form.going_to(to));
     found.with_context(|| {
         format!(
             "the page has no form to “{to}”, only to “{}”; the page:\n{}",
-            actions.join("”, “"),
+            places.join("”, “"),
             text_of(html)
         )
     })
@@ -142,6 +148,25 @@ impl Form {
             _ if tag.has("disabled") => {}
             _ => self.take(&name, &value, !checkable || tag.has("checked")),
         }
+    }
+
+    fn take_button(&mut self, tag: &Tag) {
+        if let Some(action) = tag.value("formaction") {
+            let sent = tag.value("name").map(|name| (name, tag.value("value").unwrap_or_default()));
+            self.buttons.push((action, sent));
+        }
+    }
+
+    /// This form as the button that leads there sends it, where there is one.
+    fn going_to(mut self, to: &str) -> Option<Self> {
+        if self.action.ends_with(to) {
+            return Some(self);
+        }
+        let at = self.buttons.iter().position(|(action, _)| action.ends_with(to))?;
+        let (action, sent) = self.buttons.swap_remove(at);
+        self.action = action;
+        self.fields.extend(sent);
+        Some(self)
     }
 
     fn take_select(&mut self, select: Select) {
@@ -281,7 +306,8 @@ mod tests {
             <textarea name="comment">
 it&#39;s &quot;fine&quot;</textarea>
             <input type="radio" name="covers" value="exact_arguments" checked><input type="radio" name="covers" value="any_arguments">
-            <input type="checkbox" name="sure"/><button name="go" value="1">Approve</button></form>"#;
+            <input type="checkbox" name="sure"/><button name="go" value="1">Approve</button>
+            <button formaction="/requests/1/decline" name="no" value="2">Decline</button></form>"#;
         let form = form_to(html, "b=2").expect("has it");
         let sent = |name| form.value(name);
         assert_eq!(form.action, "/requests/1/approve?a=1&b=2");
@@ -293,6 +319,8 @@ it&#39;s &quot;fine&quot;</textarea>
         assert_eq!(form.choices("duration"), ["15m", "30m"]);
         assert_eq!(form.clone().set("sure", "on").expect("a box").value("sure"), Some("on"));
         assert!(form.set("nothing", "1").is_err());
+        let other = form_to(html, "/decline").expect("its button leads there");
+        assert_eq!((other.action.as_str(), other.value("no")), ("/requests/1/decline", Some("2")));
         assert!(text_of(html).starts_with("a < b"));
     }
 }

@@ -435,10 +435,7 @@ impl Site {
             return id(found).context("a group has an id");
         }
         let users = [&self.alice, &self.bob].map(|person| json!({ "name": person.name }));
-        let group_id = elevon_policy::id::GroupId::new(crate::clock::now(), crate::policy::chance()?);
-        let group = json!({
-            "id": group_id, "name": "Users of the site", "members": { "kind": "users", "users": users },
-        });
+        let group = json!({ "name": "Users of the site", "members": { "kind": "users", "users": users } });
         let saved = self.api.post("groups", &group)?;
         id(&saved).with_context(|| format!("a saved group has an id: {saved}"))
     }

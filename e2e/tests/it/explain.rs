@@ -14,15 +14,6 @@ fn explained(site: &Site, path: &std::path::Path) -> Result<(String, Value)> {
     Ok((text, serde_json::from_slice(&json.out)?))
 }
 
-/// A verdict or refusal, wherever the document has it.
-fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
-    match value {
-        Value::Object(map) => map.get(key).or_else(|| map.values().find_map(|inner| find(inner, key))),
-        Value::Array(list) => list.iter().find_map(|inner| find(inner, key)),
-        _ => None,
-    }
-}
-
 #[test]
 fn four_applications_get_four_answers() -> Result<()> {
     let site = Site::start()?;
@@ -37,11 +28,7 @@ fn four_applications_get_four_answers() -> Result<()> {
     site.deploy_list("blocklists", &application_list("Never these", vec![hash_of(&blocked)?])?)?;
 
     let (text, json) = explained(&site, &nowhere)?;
-    assert_eq!(
-        find(&json, "verdict").and_then(Value::as_str).map(|_| find(&json, "type").cloned()),
-        Some(Some("not_listed".into())),
-        "{json}"
-    );
+    assert!(json.to_string().contains("\"type\":\"not_listed\""), "{json}");
     assert!(text.contains("no privileged application list"), "{text}");
 
     let (text, json) = explained(&site, &hashed)?;

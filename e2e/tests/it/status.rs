@@ -30,7 +30,7 @@ fn a_user_sees_requests_grants_and_launches() -> Result<()> {
 fn the_daemons_say_how_they_are() -> Result<()> {
     let scene = Scene::set()?;
     let told = must(&mut scene.site.elevator_command(&["doctor"])?, b"")?;
-    for layer in ["cgroup", "subreaper", "deadline"] {
+    for layer in ["cgroup", "sweeps", "deadline"] {
         assert!(
             told.to_lowercase().contains(layer),
             "the elevator's doctor does not speak of {layer}: {told}"

@@ -44,6 +44,7 @@ fn a_grant_covers_the_next_launch_without_asking_again() -> Result<()> {
     scene.elevated(&[good], b"")?.expect(0).prints("good uid=0 euid=0");
     // Other arguments are another matter: the grant is for these.
     scene.tried(&[good, "more"])?.expect(124);
+    scene.site.api.event("request.made", |event| event.data["request"]["argv"][1] == "more")?;
     let asked = scene.site.api.events()?.into_iter().filter(|event| event.kind == "request.made").count();
     assert_eq!(asked, 2);
     Ok(())

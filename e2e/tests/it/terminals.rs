@@ -135,7 +135,7 @@ fn the_suspend_key_gives_the_shell_back_and_fg_goes_on() -> Result<()> {
 #[test]
 fn the_program_sees_the_window_and_its_changes() -> Result<()> {
     let scene = Scene::set()?;
-    let script = "trap 'stty size' WINCH; stty size; echo set; while :; do read -t 0.05; done";
+    let script = "trap 'stty size' WINCH; stty size; echo set; until read -t 0.05 end; do :; done";
     let mut terminal = elevated_in_terminal(&scene, &["bash", "-c", script])?;
     terminal.expect("24 80")?;
     terminal.expect("set")?;
@@ -143,8 +143,8 @@ fn the_program_sees_the_window_and_its_changes() -> Result<()> {
     terminal.expect("41 123")?;
     terminal.resize(10, 20)?;
     terminal.expect("10 20")?;
-    terminal.send("\x03")?;
-    terminal.exit(SOON)?;
+    terminal.send("\n")?;
+    assert_eq!(terminal.exit(SOON)?, 0);
     Ok(())
 }
 
@@ -231,13 +231,14 @@ fn interrupting_the_wait_leaves_the_request_pending() -> Result<()> {
     let scene = Scene::set()?;
     let good = scene.site.install("asked", "good")?;
     let mut terminal = shell(&scene)?;
+    let before = terminal.modes()?;
     terminal.send(&format!("elevon run --for 15m --justification 'for a test' -- {}\n", good.display()))?;
     let request = scene.site.api.pending("good")?;
     terminal.expect("ending")?;
     terminal.send("\x03")?;
     terminal.expect("pending")?;
     terminal.expect("ready> ")?;
-    assert!(terminal.modes()?.are_sane());
+    assert_eq!(terminal.modes()?, before);
     scene.site.api.request_is(&request, "pending")?;
     terminal.send("exit\n")?;
     terminal.exit(SOON)?;
