@@ -3,7 +3,6 @@
 //! short and honest rather than complete: a name on it is a warning, a name that is missing is no promise.
 
 use crate::application::{Application, Lane};
-use crate::rule::{Recognises, Rule};
 use crate::text::OsText;
 
 /// Why a grant is worth more, or is less sure, than it looks.
@@ -260,18 +259,6 @@ pub fn of_application(application: &Application) -> Vec<Risk> {
         lane @ Lane::Untrusted { .. } => Some(Risk::UserWritable { lane: lane.clone() }),
     };
     equals_root.into_iter().chain(user_writable).collect()
-}
-
-/// The kind of program that a rule is about, where running it as root equals root; as far as the rule says.
-pub fn of_rule(rule: &Rule) -> Option<Kind> {
-    match &rule.recognises {
-        Recognises::FileHash { display_name, .. } => {
-            equals_root(&OsText::from(display_name.as_untrusted()).file_name())
-        }
-        Recognises::VerifiedExecutable { file_name, .. } => equals_root(file_name),
-        Recognises::Product { product, .. } => equals_root(&OsText::from(product.as_untrusted())),
-        Recognises::Vendor { .. } | Recognises::Clsid { .. } | Recognises::FolderPath { .. } => None,
-    }
 }
 
 #[cfg(test)]

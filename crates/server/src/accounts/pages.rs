@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use askama::Template;
-use axum::Form as Body;
 use axum::Extension;
+use axum::Form as Body;
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;

@@ -200,6 +200,9 @@ impl Teller {
                 counted(*uses, "computer", "computers"),
                 clock(*expires, event.at)
             ),
+            What::AccountCreated { name, role, .. } if event.by.is_none() => {
+                format!("The set-up link made the account {}, {}", name.visible(), role.visible())
+            }
             What::AccountCreated { name, role, .. } => {
                 format!("{by} made the account {}, {}", name.visible(), role.visible())
             }
@@ -324,4 +327,60 @@ fn links(row: &Row) -> Vec<(&'static str, String)> {
         _ => None,
     };
     request.into_iter().chain(grant).chain(group).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use elevon_policy::application::User;
+    use elevon_policy::event::By;
+    use elevon_policy::id::{AccountId, GrantId, RequestId};
+
+    use super::*;
+    use crate::audit::Origin;
+    use crate::pages::sample::{NOW, application, request};
+
+    fn told(what: What, account: Option<&str>) -> Told {
+        let name = account.map(Text::new);
+        let by = name.clone().map(|name| By::Account { account: AccountId::new(NOW, [1; 10]), name });
+        Told::of(&Row {
+            number: 1,
+            at: NOW,
+            stored: NOW,
+            origin: Origin::Server,
+            computer: None,
+            host_name: Some(Text::new("ws-2214")),
+            account: name,
+            event: Event { at: NOW, by, what },
+        })
+    }
+
+    #[test]
+    fn an_event_reads_as_a_sentence_and_leads_somewhere() {
+        let asked = request(application("/usr/bin/apt-get"), &["apt-get", "update"], "PAY-1182").record.asked;
+        let id = asked.id;
+        let made = told(What::RequestMade { request: Box::new(asked) }, None);
+        assert_eq!(made.sentence, "bob on ws-2214 asked to run apt-get as root for 15 minutes");
+        assert_eq!(made.detail.as_deref(), Some("/usr/bin/apt-get update"));
+        assert_eq!(made.quote.as_deref(), Some("PAY-1182"));
+        assert_eq!(made.links, [("request", format!("/requests/{id}"))]);
+
+        let (grant, user) = (GrantId::new(NOW, [1; 10]), User { uid: 1003, name: Text::new("bob") });
+        let computer = elevon_policy::id::ComputerId::new(NOW, [1; 10]);
+        let revoked =
+            told(What::GrantRevoked { grant, computer, user, comment: Text::new("") }, Some("erin"));
+        assert_eq!(revoked.sentence, "erin revoked the grant of bob on ws-2214");
+        assert_eq!((revoked.quote, revoked.tone), (None, "red"));
+    }
+
+    #[test]
+    fn every_kind_can_be_filtered_for() {
+        let request = RequestId::new(NOW, [1; 10]);
+        let user = User { uid: 1, name: Text::new("bob") };
+        let kind = told(What::RequestCancelled { request, user }, None).kind;
+        assert!(KINDS.contains(&kind));
+        let mut kinds = KINDS.to_vec();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert_eq!(kinds.len(), KINDS.len());
+    }
 }

@@ -41,6 +41,9 @@ impl ComputersPage {
     }
 
     fn summary(&self) -> String {
+        if self.computers.is_empty() {
+            return "Each is known by its own key, never by its name.".to_owned();
+        }
         let online = self.computers.iter().filter(|computer| computer.online).count();
         format!(
             "{}, {online} online.",

@@ -250,3 +250,40 @@ fn told(members: &Members, computers: &[computers::Row]) -> Vec<String> {
             .collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use elevon_policy::time::Timestamp;
+
+    use super::*;
+
+    fn computer(seed: u8, host_name: &str) -> computers::Row {
+        let enrolled = Timestamp::from_millis(1_795_620_287_000);
+        computers::Row {
+            id: ComputerId::new(enrolled, [seed; 10]),
+            host_name: Text::new(host_name),
+            operating_system: Text::new("Debian"),
+            revoked: false,
+            enrolled,
+            last_seen: None,
+            online: false,
+            sheet_version: 1,
+            held_version: None,
+            bundle: None,
+        }
+    }
+
+    #[test]
+    fn users_are_named_as_they_are_typed() {
+        let computers = [computer(1, "ws-1"), computer(2, "twin"), computer(3, "twin")];
+        for typed in ["alice", "alice@ws-1", &format!("alice@{}", computers[1].id), "dom\\alice"] {
+            let member = member(typed, &computers).expect("understood");
+            assert_eq!(line(&member, &computers), typed);
+        }
+        for (typed, why) in
+            [("a@nowhere", "no enrolled"), ("a@twin", "share that host name"), ("@ws-1", "before the @")]
+        {
+            assert!(member(typed, &computers).expect_err("refused").contains(why), "{typed}");
+        }
+    }
+}

@@ -9,7 +9,8 @@ use axum::response::{IntoResponse, Response};
 use super::form::Form;
 use crate::error::Told;
 
-const NOTHING_HERE: &str = "Nothing is at this address. It may have been mistyped, or belong to another version.";
+const NOTHING_HERE: &str =
+    "Nothing is at this address. It may have been mistyped, or belong to another version.";
 
 /// What did not go, and how to go on.
 #[derive(Template)]
@@ -47,12 +48,16 @@ fn told(response: &Response) -> Option<Told> {
     }
     let status = response.status();
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    if !(status.is_client_error() || status.is_server_error()) || kind.is_some_and(|kind| kind.starts_with("text/html")) {
+    if !(status.is_client_error() || status.is_server_error())
+        || kind.is_some_and(|kind| kind.starts_with("text/html"))
+    {
         return None;
     }
     let (status, detail) = match status {
         StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND => (StatusCode::NOT_FOUND, NOTHING_HERE),
-        StatusCode::METHOD_NOT_ALLOWED => (status, "this address does not take that; use the forms of the console"),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            (status, "this address does not take that; use the forms of the console")
+        }
         StatusCode::PAYLOAD_TOO_LARGE => (status, "what was sent is too large"),
         _ => (status, "what was sent could not be read; go back and try again"),
     };

@@ -8,6 +8,8 @@ pub mod form;
 pub mod frame;
 pub mod moment;
 pub mod risk;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod words;
 
 use askama::Template;
@@ -24,7 +26,7 @@ use crate::error::Error;
 use crate::grants::pages as grants;
 use crate::groups::pages as groups;
 use crate::policies::pages as policies;
-use crate::requests::pages as requests;
+use crate::requests::pages::{self as requests, request};
 use flash::Flash;
 
 /// Every page, and every form it sends. The router puts its layers around them.
@@ -39,9 +41,9 @@ pub fn routes() -> Router<App> {
         .route("/access/pending", get(requests::live))
         .route("/access/active", get(grants::active))
         .route("/access/history", get(requests::history))
-        .route("/requests/{id}", get(requests::request))
-        .route("/requests/{id}/approve", post(requests::approve))
-        .route("/requests/{id}/decline", post(requests::decline))
+        .route("/requests/{id}", get(request::request))
+        .route("/requests/{id}/approve", post(request::approve))
+        .route("/requests/{id}/decline", post(request::decline))
         .route("/grants/{id}", get(grants::grant))
         .route("/grants/{id}/revoke", post(grants::revoke))
         .merge(policies::routes())

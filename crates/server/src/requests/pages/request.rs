@@ -1,169 +1,29 @@
-//! Just-In-Time Access in the browser: who waits, one request with all that decides it, and what was decided.
+//! One request in the browser: everything that was measured, what was before, and the decision.
 
 use askama::Template;
 use axum::Form as Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use elevon_policy::application::Lane;
-use elevon_policy::decide::ListKind;
 use elevon_policy::id::{GrantId, RequestId, Version};
 use elevon_policy::lists::{Covers, Starts, Terms};
 use elevon_policy::request::{Approval, LapseReason, RequestState};
 use elevon_policy::text::{OsText, Text};
-use elevon_policy::time::{Span, Timestamp};
-use serde::Deserialize;
+use elevon_policy::time::Span;
 
-use super::Row;
+use super::Standing;
 use crate::app::App;
-use crate::auth::{Approver, Needs};
+use crate::auth::Approver;
 use crate::error::Error;
-use crate::listing::Part;
 use crate::pages::command::Command;
 use crate::pages::failure::beside;
 use crate::pages::flash::Flash;
 use crate::pages::form::Form;
 use crate::pages::frame::Frame;
-use crate::pages::moment::{between, brief, words};
-use crate::pages::words::counted;
-use crate::pages::{self, risk};
-use crate::{computers, grants, policies};
-
-/// How the one who looks stands to a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// May decide it, also from the list.
-    FromHere,
-    /// May decide it where all of it can be read.
-    OpenFirst,
-    /// Is, or counts as, its user.
-    Tied,
-    /// May not decide, or there is nothing to decide any more.
-    ReadsOnly,
-}
-
-impl Standing {
-    fn of(frame: &Frame, row: &Row, self_approval: bool) -> Self {
-        let asked = &row.record.asked;
-        if row.record.state != RequestState::Pending || !frame.may(Needs::Approver) {
-            Self::ReadsOnly
-        } else if !self_approval && frame.actor().decider.is_tied_to(&asked.user, asked.computer) {
-            Self::Tied
-        } else if risk::tags(&asked.application).is_empty() {
-            Self::FromHere
-        } else {
-            Self::OpenFirst
-        }
-    }
-}
-
-#[derive(Template)]
-#[template(path = "requests/pending.html", blocks = ["live"])]
-struct PendingPage {
-    frame: Frame,
-    rows: Vec<Row>,
-    active: Option<usize>,
-    shown: String,
-    computers: usize,
-    lists: usize,
-}
-
-impl PendingPage {
-    fn summary(&self) -> String {
-        let waiting = counted(self.frame.pending, "request waits", "requests wait");
-        match self.rows.first() {
-            None => "People who ask to run one application as root, for a while.".to_owned(),
-            Some(first) => format!("{waiting}, the first for {}.", between(first.record.asked.made, self.frame.now)),
-        }
-    }
-
-    /// From the list nobody is let off reading: whoever could decide for themselves opens it too.
-    fn standing(&self, row: &Row) -> Standing {
-        Standing::of(&self.frame, row, false)
-    }
-}
-
-/// What the list shows, in short; another one is shown when it changes.
-fn shown(rows: &[Row], now: Timestamp) -> String {
-    let mut all = String::new();
-    for row in rows {
-        all.push_str(&format!(
-            "{} {} {}\n",
-            row.record.asked.id,
-            row.record.version,
-            computers::is_online(row.last_seen, now)
-        ));
-    }
-    elevon_wire::signed::digest(all.as_bytes()).short()
-}
-
-async fn pending_page(app: &App, frame: Frame) -> Result<PendingPage, Error> {
-    let rows = super::pending(app, &frame.reader).await?;
-    let active = Some(grants::active(app, &frame.reader).await?.len());
-    let (mut computers, mut lists) = (0, 0);
-    if rows.is_empty() {
-        computers = computers::list(app, &frame.reader).await?.len();
-        let all = policies::lists(app, &frame.reader, ListKind::PrivilegedApplicationList).await?;
-        lists = all.iter().filter(|list| list.deployed_version.is_some()).count();
-    }
-    Ok(PendingPage { shown: shown(&rows, frame.now), frame, rows, active, computers, lists })
-}
-
-/// `GET /access`
-pub async fn pending(State(app): State<App>, frame: Frame) -> Result<Response, Error> {
-    let page = pending_page(&app, frame.clone()).await?;
-    frame.show(&page)
-}
-
-/// What the open page already shows.
-#[derive(Debug, Deserialize)]
-pub struct Shown {
-    shown: String,
-}
-
-/// How long an open page waits for news before it asks again: short enough for tabs that share a few connections.
-const PATIENCE: Span = Span::from_secs(10);
-
-/// `GET /access/pending`: the list alone, as soon as it differs from what is shown.
-pub async fn live(
-    State(app): State<App>,
-    frame: Frame,
-    Query(Shown { shown: seen }): Query<Shown>,
-) -> Result<Response, Error> {
-    let until = app.now().after(PATIENCE);
-    let mut news = app.news.follow();
-    loop {
-        let rows = super::pending(&app, &frame.reader).await?;
-        let left = until.since(app.now());
-        if shown(&rows, app.now()) != seen || left == Span::ZERO {
-            break;
-        }
-        let _ = tokio::time::timeout(left.std(), news.changed()).await;
-    }
-    let frame = Frame { pending: super::count_pending(&app, &frame.reader).await?, now: app.now(), ..frame };
-    let page = pending_page(&app, frame.clone()).await?;
-    frame.show(&page.as_live())
-}
-
-#[derive(Template)]
-#[template(path = "requests/history.html")]
-struct HistoryPage {
-    frame: Frame,
-    rows: Vec<Row>,
-    active: Option<usize>,
-    next: Option<String>,
-}
-
-/// `GET /access/history`
-pub async fn history(
-    State(app): State<App>,
-    frame: Frame,
-    Query(part): Query<Part>,
-) -> Result<Response, Error> {
-    let listing = super::history(&app, &frame.reader, part.cursor.as_deref()).await?;
-    let active = Some(grants::active(&app, &frame.reader).await?.len());
-    frame.show(&HistoryPage { frame: frame.clone(), rows: listing.items, active, next: listing.next })
-}
+use crate::pages::moment::{brief, words};
+use crate::requests::{self, Row};
+use crate::{computers, pages};
 
 #[derive(Clone, Template)]
 #[template(path = "requests/request.html")]
@@ -184,11 +44,11 @@ struct RequestPage {
 
 impl RequestPage {
     async fn of(app: &App, frame: Frame, id: RequestId, form: Option<Form>) -> Result<Self, Error> {
-        let row = super::find(app, &frame.reader, id).await?;
+        let row = requests::find(app, &frame.reader, id).await?;
         let computer = computers::find(app, &frame.reader, row.record.asked.computer).await?;
-        let before = super::before(app, &frame.reader, &row.record).await?;
+        let before = requests::before(app, &frame.reader, &row.record).await?;
         let offer = match row.record.state {
-            RequestState::Pending => super::offer(app, &frame.reader, &row.record).await?,
+            RequestState::Pending => requests::offer(app, &frame.reader, &row.record).await?,
             _ => None,
         };
         let terms = offer.map(|offer| offer.terms).unwrap_or_default();
@@ -368,9 +228,9 @@ pub async fn approve(
     };
     let comment = Text::new(form.text("comment").trim());
     if let (Some(seen), Some(duration)) = (seen, duration) {
-        match super::approve(&app, &by, id, seen, Approval { duration, covers, comment }).await {
+        match requests::approve(&app, &by, id, seen, Approval { duration, covers, comment }).await {
             Ok(grant) => {
-                let row = super::find(&app, &frame.reader, id).await?;
+                let row = requests::find(&app, &frame.reader, id).await?;
                 let told = format!(
                     "Approved: {} may run {} on {} for {}.",
                     row.record.asked.user.name.visible(),
@@ -402,9 +262,9 @@ pub async fn decline(
 ) -> Result<Response, Error> {
     let comment = Text::new(form.text("comment").trim());
     if let Some(seen) = form.read("seen").map(Version) {
-        match super::decline(&app, &by, id, seen, comment).await {
+        match requests::decline(&app, &by, id, seen, comment).await {
             Ok(_) => {
-                let row = super::find(&app, &frame.reader, id).await?;
+                let row = requests::find(&app, &frame.reader, id).await?;
                 let told = format!(
                     "Declined: {} is told that {} will not run on {}.",
                     row.record.asked.user.name.visible(),
@@ -447,4 +307,87 @@ fn refused_page(page: &RequestPage) -> Result<Response, Error> {
     let frame = Frame { flash: late, ..page.frame.clone() };
     let (frame, page) = (frame.clone(), RequestPage { frame, ..page.clone() });
     frame.refuse_as(StatusCode::CONFLICT, &page)
+}
+
+#[cfg(test)]
+mod tests {
+    use elevon_policy::lists::Durations;
+
+    use super::*;
+    use crate::auth::Role;
+    use crate::pages::sample::{application, frame, request};
+
+    fn page(name: &str, role: Role, row: Row) -> RequestPage {
+        let frame = frame(name, role);
+        RequestPage {
+            standing: Standing::of(&frame, &row, false),
+            frame,
+            row,
+            operating_system: Text::new("Debian GNU/Linux 12 (bookworm)"),
+            before: Vec::new(),
+            form: Form::default(),
+            durations: vec![Span::from_mins(15), Span::from_mins(5)],
+            any_arguments: false,
+            starts: Starts::AtApproval,
+            grant: None,
+        }
+    }
+
+    #[test]
+    fn a_page_says_what_a_person_needs_to_decide() {
+        let row = request(application("/usr/bin/apt-get"), &["apt-get", "install", "libpq-dev"], "PAY-1182");
+        let html = page("erin", Role::Approver, row).render().expect("renders");
+        for told in [
+            "bob wants to run apt-get as root for 15 minutes",
+            "/usr/bin/apt-get install libpq-dev",
+            "PAY-1182",
+            "only root can change the file",
+            "ws-2214",
+            "bob (uid 1003)",
+            "Developer tools",
+            "A package manager runs scripts as root.",
+            "15 minutes (asked)",
+            "These exact arguments",
+            "formaction=",
+        ] {
+            assert!(html.contains(told), "{told}: {html}");
+        }
+        assert!(!html.contains("Any arguments"), "{html}");
+    }
+
+    #[test]
+    fn whoever_is_tied_to_the_user_reads_why_they_cannot_decide() {
+        let row = request(application("/usr/bin/tcpdump"), &["tcpdump"], "x");
+        let html = page("bob", Role::Owner, row).render().expect("renders");
+        assert!(html.contains("is tied to your account") && !html.contains("/approve"), "{html}");
+    }
+
+    #[test]
+    fn a_refused_form_keeps_what_was_typed() {
+        let mut page =
+            page("erin", Role::Approver, request(application("/usr/bin/tcpdump"), &["tcpdump"], "x"));
+        page.form = [("comment".to_owned(), "for \"now\"".to_owned())].into_iter().collect();
+        page.form.refuse("duration", "Too long.");
+        let html = page.render().expect("renders");
+        assert!(html.contains("for &#34;now&#34;</textarea>"), "{html}");
+        assert!(
+            html.contains(r#"aria-describedby="duration-wrong""#) && html.contains("Too long."),
+            "{html}"
+        );
+    }
+
+    #[test]
+    fn nobody_is_offered_longer_than_was_asked_or_than_policy_allows() {
+        let terms = Terms {
+            durations: Durations {
+                choices: vec![Span::from_mins(20)],
+                default: Span::from_mins(20),
+                maximum: Span::from_mins(25),
+            },
+            ..Terms::default()
+        };
+        assert_eq!(durations(Span::from_mins(12), &terms), [12, 10, 5].map(Span::from_mins));
+        assert_eq!(durations(Span::from_hours(9), &terms), [25, 20, 15, 10, 5].map(Span::from_mins));
+        assert_eq!(durations(Span::from_secs(30), &terms), [Span::from_secs(30)]);
+    }
 }

@@ -1,0 +1,201 @@
+//! One list's settings: the form with its rules, and saving it.
+
+use askama::Template;
+use axum::response::Response;
+use elevon_policy::decide::ListKind;
+use elevon_policy::id::{PolicyId, Version};
+use elevon_policy::text::Text;
+
+use super::{Words, place, standing, summary, words};
+use crate::app::App;
+use crate::auth::{Administrator, Needs};
+use crate::error::Error;
+use crate::pages;
+use crate::pages::failure::beside;
+use crate::pages::flash::Flash;
+use crate::pages::form::Form;
+use crate::pages::frame::Frame;
+use crate::policies::draft::kinds::{KINDS, Kind};
+use crate::policies::draft::rules::{self, RuleDraft};
+use crate::policies::{self, Document, Summary, draft};
+
+#[derive(Template)]
+#[template(path = "policies/settings.html")]
+struct SettingsPage {
+    frame: Frame,
+    kind: ListKind,
+    id: Option<PolicyId>,
+    seen: Option<Version>,
+    standing: String,
+    form: Form,
+    rules: Vec<RuleDraft>,
+    to_acknowledge: Option<String>,
+    may_change: bool,
+}
+
+impl SettingsPage {
+    fn of(frame: Frame, kind: ListKind, stored: Option<&Summary>, mut form: Form) -> Self {
+        let rules = rules::all(&form);
+        let grave = rules.iter().filter(|rule| rule.is_grave()).count() as u64;
+        let to_acknowledge = (kind == ListKind::PrivilegedApplicationList && grave > 0).then(|| {
+            format!(
+                "{} root.",
+                if grave == 1 {
+                    "1 rule here equals".to_owned()
+                } else {
+                    format!("{grave} rules here equal")
+                }
+            )
+        });
+        let seen = form.text("seen").parse().ok().map(Version).or(stored.map(|stored| stored.version));
+        form.forget("act");
+        Self {
+            may_change: frame.may(Needs::Administrator),
+            standing: stored.map_or_else(|| words(kind).purpose.to_owned(), standing),
+            id: stored.map(|stored| stored.id),
+            frame,
+            kind,
+            seen,
+            form,
+            rules,
+            to_acknowledge,
+        }
+    }
+
+    fn words(&self) -> &'static Words {
+        words(self.kind)
+    }
+
+    fn is_privileged(&self) -> bool {
+        self.kind == ListKind::PrivilegedApplicationList
+    }
+
+    fn title(&self) -> String {
+        match (self.id, self.form.text("name")) {
+            (None, _) => self.words().new.to_owned(),
+            (Some(_), name) => Text::new(name).visible().to_string(),
+        }
+    }
+
+    fn action(&self) -> String {
+        match self.id {
+            None => format!("{}/new", self.words().address),
+            Some(id) => format!("{}/{id}", self.words().address),
+        }
+    }
+
+    fn ways(&self) -> [(&'static str, &'static str, &'static str); 4] {
+        [
+            ("approval", "Approval", "Duration and justification, then someone decides"),
+            ("justification", "Justification", "Runs at once, recorded with why"),
+            ("automatic", "Nothing", "Automatic, recorded"),
+            ("off", "Off", "Refused"),
+        ]
+    }
+
+    fn kinds(&self) -> [Kind; 6] {
+        KINDS
+    }
+}
+
+/// `GET …/new`
+pub(super) async fn new(frame: Frame, _: Administrator, kind: ListKind) -> Result<Response, Error> {
+    let frame = frame.at_place(place(kind));
+    frame.show(&SettingsPage::of(frame.clone(), kind, None, draft::blank()))
+}
+
+/// `GET …/{id}`
+pub(super) async fn settings(
+    app: App,
+    frame: Frame,
+    kind: ListKind,
+    id: PolicyId,
+) -> Result<Response, Error> {
+    let frame = frame.at_place(place(kind));
+    let summary = summary(&app, &frame, kind, id).await?;
+    let mut form = match policies::find(&app, &frame.reader, id).await?.document {
+        Document::Privileged(list) => draft::of_privileged(&list),
+        Document::List(list) => draft::of_list(&list),
+    };
+    // What a stored version holds was acknowledged when it was saved.
+    form.set("acknowledged", "yes");
+    frame.show(&SettingsPage::of(frame.clone(), kind, Some(&summary), form))
+}
+
+/// `POST …/new` and `POST …/{id}`: adds a rule, removes one, or saves.
+pub(super) async fn change(
+    app: App,
+    frame: Frame,
+    by: Administrator,
+    kind: ListKind,
+    id: Option<PolicyId>,
+    mut form: Form,
+) -> Result<Response, Error> {
+    let frame = frame.at_place(place(kind));
+    let stored = match id {
+        Some(id) => Some(summary(&app, &frame, kind, id).await?),
+        None => None,
+    };
+    let act = form.text("act").to_owned();
+    match act.split_once('.') {
+        Some(("add", word)) => rules::add(&mut form, word),
+        Some(("remove", number)) => rules::remove(&mut form, number),
+        _ => {
+            if let Some((id, version, name)) = save(&app, &by, kind, stored.as_ref(), &mut form).await? {
+                let address = words(kind).address;
+                let told = format!("Saved “{}” as version {version}.", name.visible());
+                return if act == "save_and_deploy" {
+                    pages::go(
+                        &format!("{address}/{id}/deployment"),
+                        &Flash::done(format!("{told} Choose where it is deployed.")),
+                    )
+                } else {
+                    let flash =
+                        Flash::done(format!("{told} Computers keep what they have until it is deployed."));
+                    pages::go(
+                        &format!("{address}/{id}"),
+                        &flash.with("Deploy", format!("{address}/{id}/deployment")),
+                    )
+                };
+            }
+            return frame.refuse(&SettingsPage::of(frame.clone(), kind, stored.as_ref(), form));
+        }
+    }
+    frame.show(&SettingsPage::of(frame.clone(), kind, stored.as_ref(), form))
+}
+
+async fn save(
+    app: &App,
+    by: &Administrator,
+    kind: ListKind,
+    stored: Option<&Summary>,
+    form: &mut Form,
+) -> Result<Option<(PolicyId, Version, Text)>, Error> {
+    let now = app.now();
+    let id = stored.map_or_else(|| PolicyId::new(now, crate::app::chance()), |stored| stored.id);
+    let seen = stored.and(form.text("seen").parse().ok().map(Version));
+    let document = match kind {
+        ListKind::PrivilegedApplicationList => {
+            draft::privileged(form, id, now).map(|list| Document::Privileged(Box::new(list)))
+        }
+        ListKind::Allowlist | ListKind::Blocklist => {
+            draft::list(form, id, now).map(|list| Document::List(Box::new(list)))
+        }
+    };
+    if kind == ListKind::PrivilegedApplicationList
+        && rules::all(form).iter().any(RuleDraft::is_grave)
+        && !form.has("acknowledged")
+    {
+        form.refuse("acknowledged", "Say that you know, or take those rules out.");
+    }
+    let Some(document) = document.filter(|_| !form.is_refused()) else { return Ok(None) };
+    let name = Text::new(form.text("name").trim());
+    match policies::save(app, by, kind, stored.map(|stored| stored.id), seen, document).await {
+        Ok((id, version)) => Ok(Some((id, version, name))),
+        Err(error @ (Error::Invalid { .. } | Error::Conflict(_))) => {
+            beside(form, &error.told());
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
