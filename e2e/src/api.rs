@@ -101,10 +101,10 @@ impl Api {
 
     /// Every event so far, the oldest first.
     pub fn events(&self) -> Result<Vec<Seen>> {
-        // The newest come first, from two chains: the computer's and the server's own.
+        // The newest come first, from two chains whose clocks may differ a little: the server's own and the computer's.
         let mut events: Vec<Seen> =
             self.list("events")?.into_iter().rev().map(seen).collect::<Result<_>>()?;
-        events.sort_by_key(|event| event.at);
+        events.sort_by_key(|event| event.row.get("stored").and_then(Value::as_i64));
         Ok(events)
     }
 

@@ -11,8 +11,9 @@ use std::process::ExitCode;
 use std::thread;
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{SigSet, Signal};
 use rustix::process::geteuid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::clock::interrupt;
 
@@ -53,15 +54,10 @@ fn run() -> Result<()> {
     if auto { story::play() } else { guide::show() }
 }
 
-/// From now on SIGINT, SIGTERM and SIGHUP make the demo clean up and end; a second one finds it doing so.
+/// From now on SIGINT, SIGTERM and SIGHUP make the demo clean up and end. They are caught, not blocked: the programs that
+/// the demo starts would inherit that.
 fn catch_interrupts() -> Result<()> {
-    let caught = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    // Blocked before there is a second thread, so that only the waiting one takes them.
-    caught.thread_block().context("block signals")?;
-    thread::spawn(move || {
-        while caught.wait().is_ok() {
-            interrupt();
-        }
-    });
+    let mut caught = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("catch signals")?;
+    thread::spawn(move || caught.forever().for_each(|_| interrupt()));
     Ok(())
 }
