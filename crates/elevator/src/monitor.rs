@@ -3,7 +3,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
 
 use elevon_policy::event::Exit;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -13,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connection::{Connection, Lost};
 use crate::launch::program::{self, Start};
-use crate::launch::{Descriptors, Plan, containment};
+use crate::launch::{Descriptors, Plan};
 use crate::syscall::{self, Fork};
 
 /// From the monitor to its session.
@@ -75,9 +74,6 @@ fn watch(
     if let Some(terminal) = terminal {
         ioctl_tiocsctty(terminal)?;
     }
-    if let Some(cgroup) = &plan.cgroup {
-        enter(cgroup)?;
-    }
     let program = match start(plan, descriptors, terminal)? {
         Ok(program) => program,
         Err(errno) => return line.send(&FromMonitor::Failed(errno)),
@@ -108,10 +104,6 @@ fn watch(
             }
         }
     }
-}
-
-fn enter(cgroup: &Path) -> Result<(), Lost> {
-    Ok(containment::enter(cgroup)?)
 }
 
 /// Forks and executes the program; the error's number where it could not be executed.

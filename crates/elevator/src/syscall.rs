@@ -27,6 +27,38 @@ pub(crate) fn fork() -> io::Result<Fork> {
     }
 }
 
+/// Forks into a cgroup: the child is in it from its first instruction, and nothing has to be moved, which would make the
+/// kernel wait for every processor. Like [`fork`], for processes with a single thread.
+pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> io::Result<Fork> {
+    // The constant of the same name in `libc` does not fit its type.
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let unsigned = |number: i32| u64::try_from(number).map_err(|_| io::ErrorKind::InvalidInput);
+    let mut arguments = libc::clone_args {
+        flags: CLONE_INTO_CGROUP,
+        pidfd: 0,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: unsigned(libc::SIGCHLD)?,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: unsigned(cgroup.as_raw_fd())?,
+    };
+    // SAFETY: without a stack or shared memory of its own this is a fork: the child goes on here with a copy of everything.
+    // The callers have one thread, so no lock is held by a thread that the child would lack.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
+    match i32::try_from(pid) {
+        Ok(0) => Ok(Fork::Child),
+        Ok(pid) => rustix::process::Pid::from_raw(pid)
+            .filter(|_| pid > 0)
+            .map(Fork::Parent)
+            .ok_or_else(io::Error::last_os_error),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Ends this process at once, without destructors or exit handlers: for forked children.
 pub(crate) fn exit_now(status: i32) -> ! {
     // SAFETY: `_exit` takes any number and does not return.

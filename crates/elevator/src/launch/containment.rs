@@ -61,11 +61,6 @@ pub(crate) fn make_cgroup(launch: LaunchId) -> io::Result<Option<PathBuf>> {
     Ok(Some(cgroup))
 }
 
-/// Moves this process into a cgroup; what it starts from then on is in it too.
-pub(crate) fn enter(cgroup: &Path) -> io::Result<()> {
-    std::fs::write(cgroup.join("cgroup.procs"), "0")
-}
-
 /// Kills everything in a cgroup at once, also what is being forked.
 pub(crate) fn kill_cgroup(cgroup: &Path) {
     // It may be gone already: then there is nothing to kill.

@@ -4,6 +4,7 @@
 mod ending;
 mod relay;
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -72,7 +73,7 @@ impl Session {
         let terminal = terminal::for_launch(&descriptors.standard, plan.window)?;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         let slave = terminal.as_ref().map(|terminal| &terminal.slave);
-        if let Fork::Child = syscall::fork()? {
+        if let Fork::Child = fork(&plan)? {
             drop(ours);
             monitor::run(&plan, &descriptors, slave, theirs)
         }
@@ -224,6 +225,14 @@ impl Session {
             self.send();
         }
         Ok(())
+    }
+}
+
+/// Forks the monitor, in its cgroup from the first instruction.
+fn fork(plan: &Plan) -> io::Result<Fork> {
+    match &plan.cgroup {
+        Some(cgroup) => syscall::fork_into(File::open(cgroup)?.as_fd()),
+        None => syscall::fork(),
     }
 }
 
