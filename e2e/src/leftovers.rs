@@ -14,6 +14,8 @@ pub struct Marks {
     pub uids: Vec<u32>,
     /// Ids of launches: control groups are named after them.
     pub launches: Vec<String>,
+    /// The control group that the elevator was started in.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// A process that should be gone.
@@ -53,13 +55,15 @@ fn lingering(marks: &Marks, number: i32) -> Option<Lingering> {
         .iter()
         .map(|directory| directory.to_string_lossy())
         .find(|directory| traces.iter().any(|trace| trace.contains(directory.as_ref())));
-    let launch = marks.launches.iter().find(|launch| traces[3].contains(launch.as_str()));
+    let cgroup = marks.cgroup.iter().filter_map(|cgroup| cgroup.file_name()?.to_str());
+    let launches = marks.launches.iter().map(String::as_str);
+    let group = launches.chain(cgroup).find(|name| traces[3].contains(name));
     let user = field("Uid:")
         .split_whitespace()
         .find_map(|uid| marks.uids.iter().find(|own| own.to_string() == uid).copied());
-    let because = match (directory, launch, user) {
+    let because = match (directory, group, user) {
         (Some(directory), _, _) => format!("names {directory}"),
-        (_, Some(launch), _) => format!("is in the control group of launch {launch}"),
+        (_, Some(group), _) => format!("is in a control group of {group}"),
         (_, _, Some(uid)) => format!("has uid {uid}"),
         _ => return None,
     };
@@ -103,6 +107,16 @@ fn named_after(directory: &Path, marks: &Marks, found: &mut Vec<String>) {
         }
         named_after(&entry.path(), marks, found);
     }
+}
+
+/// Removes a control group with what is below it, if no process is left in it.
+pub fn remove_cgroup(cgroup: &Path) {
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(cgroup);
 }
 
 /// Where the cgroup v2 hierarchy is mounted.

@@ -85,6 +85,7 @@ pub struct Site {
     /// The elevator; none while it is stopped.
     pub elevator: Option<Program>,
     layout: Layout,
+    cgroup: Option<PathBuf>,
     ca: String,
     closed: bool,
     launches: Mutex<BTreeSet<String>>,
@@ -195,6 +196,7 @@ impl Site {
             agent: None,
             elevator: None,
             ca,
+            cgroup: own_cgroup(&layout.directory),
             layout,
             closed: false,
             launches: Mutex::default(),
@@ -268,10 +270,27 @@ impl Site {
         Ok(())
     }
 
-    /// An `elevon-elevator` command on this site's state.
+    /// The control group that the elevator runs in, where this computer has cgroup v2.
+    pub fn cgroup(&self) -> Option<&Path> {
+        self.cgroup.as_deref()
+    }
+
+    /// An `elevon-elevator` command on this site's state, in a control group of its own, as a service has one.
     pub fn elevator_command(&self, arguments: &[&str]) -> Result<Command> {
-        let mut command = bare(&binary("elevon-elevator")?);
+        self.elevator_command_under(&[], arguments)
+    }
+
+    /// [`Site::elevator_command`] started by another command, such as `unshare` or `strace`.
+    pub fn elevator_command_under(&self, outer: &[&str], arguments: &[&str]) -> Result<Command> {
+        let mut command = bare(&binary("as-user")?);
+        command.args(["0", "0"]);
+        if let Some(cgroup) = &self.cgroup {
+            command.arg("--cgroup").arg(cgroup);
+        }
         command
+            .arg("--")
+            .args(outer)
+            .arg(binary("elevon-elevator")?)
             .args(arguments)
             .env("ELEVON_STATE_DIR", self.tree.join("elevator"))
             .env("ELEVON_RUN_DIR", self.tree.join("run"))
@@ -458,6 +477,7 @@ impl Site {
         Marks {
             directories: vec![self.tree.clone(), self.programs.clone()],
             uids: vec![self.alice.uid, self.bob.uid, self.agent_user.uid],
+            cgroup: self.cgroup.clone(),
             launches: self.launches.lock().expect("nobody panics while holding it").iter().cloned().collect(),
         }
     }
@@ -505,6 +525,10 @@ impl Site {
             leftovers::cgroups(&marks).is_empty()
         });
         troubles.extend(leftovers::cgroups(&marks));
+        if let Some(cgroup) = &self.cgroup {
+            leftovers::remove_cgroup(cgroup);
+            troubles.extend(cgroup.exists().then(|| format!("control group {}", cgroup.display())));
+        }
         troubles.extend(leftovers::mounts(&marks));
         troubles
     }
@@ -549,6 +573,12 @@ fn start_server(tree: &Path) -> Result<Server> {
         if fresh { Some(program.line("a set-up link", |line| second_word(line, "Set-up"))?) } else { None };
     fs::write(tree.join("set-up"), "")?;
     Ok(Server { program, address, set_up })
+}
+
+/// A control group for a site's elevator; none where there is no cgroup v2, or it cannot be written to.
+fn own_cgroup(name: &str) -> Option<PathBuf> {
+    let cgroup = leftovers::cgroup_root()?.join(name);
+    fs::create_dir(&cgroup).ok().map(|()| cgroup)
 }
 
 fn second_word(line: &str, first: &str) -> Option<String> {

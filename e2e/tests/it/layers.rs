@@ -59,14 +59,13 @@ fn without_a_control_group_the_other_layers_end_the_tree() -> Result<()> {
     let mut scene = Scene::set()?;
     let cgroup = cgroup_root().context("this computer has cgroup v2")?;
     scene.site.elevator.take().context("it runs")?.stop()?;
+    // What an earlier elevator left there is no proof that this one can write to it.
+    fs::create_dir_all(scene.site.cgroup().context("a control group")?.join("elevon"))?;
     let locked = format!("mount -o remount,bind,ro {} && exec \"$0\" \"$@\"", cgroup.display());
-    let unshared = |command: Command| {
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--mount", "--propagation", "private", "/bin/sh", "-c", &locked]);
-        wrap(unshare, &command)
-    };
-    scene.site.start_elevator_as(&mut unshared(scene.site.elevator_command(&["run"])?))?;
-    let told = run(&mut unshared(scene.site.elevator_command(&["doctor"])?), b"")?;
+    let unshared = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", &locked];
+    let mut elevator = scene.site.elevator_command_under(&unshared, &["run"])?;
+    scene.site.start_elevator_as(&mut elevator)?;
+    let told = run(&mut scene.site.elevator_command_under(&unshared, &["doctor"])?, b"")?;
     let line = told.text().to_lowercase().lines().find(|line| line.contains("cgroup")).map(str::to_owned);
     let line = line.with_context(|| format!("doctor does not speak of cgroups: {}", told.text()))?;
     assert!(line.contains("no") || line.contains("not") || line.contains("absent"), "{line}");
@@ -142,9 +141,8 @@ fn an_audit_that_cannot_be_written_stops_everything() -> Result<()> {
         "mount --bind {0} {0} && mount -o remount,bind,ro {0} && exec \"$0\" \"$@\"",
         journal.display()
     );
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "--propagation", "private", "/bin/sh", "-c", &locked]);
-    let mut command = wrap(unshare, &scene.site.elevator_command(&["run"])?);
+    let unshared = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", &locked];
+    let mut command = scene.site.elevator_command_under(&unshared, &["run"])?;
     // It may refuse to start, or start and refuse to elevate; it must not run anything.
     if scene.site.start_elevator_as(&mut command).is_ok() {
         let pid = scene.site.elevator.as_ref().context("it runs")?.pid().as_raw_nonzero().to_string();

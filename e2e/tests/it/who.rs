@@ -102,16 +102,10 @@ fn the_elevator_opens_no_network_socket() -> Result<()> {
     let mut scene = Scene::set()?;
     scene.site.elevator.take().context("it runs")?.stop()?;
     let trace = scene.site.tree.join("trace");
-    let inner = scene.site.elevator_command(&["run"])?;
-    let mut strace = std::process::Command::new("strace");
     // -D: the elevator stays our own child, and strace lets go of it at the end.
-    strace.args(["-D", "-f", "-q", "-e", "trace=socket,socketpair,connect,bind", "-o"]).arg(&trace);
-    strace.arg(inner.get_program()).args(inner.get_args()).current_dir("/").env_clear();
-    for (name, value) in inner.get_envs() {
-        if let Some(value) = value {
-            strace.env(name, value);
-        }
-    }
+    let traced = "trace=socket,socketpair,connect,bind";
+    let strace = ["strace", "-D", "-f", "-q", "-e", traced, "-o", trace.to_str().unwrap()];
+    let mut strace = scene.site.elevator_command_under(&strace, &["run"])?;
     scene.site.start_elevator_as(&mut strace)?;
     let mut stubborn = scene.stubborn("30m", &[])?;
     scene.approver.revoke(&stubborn.grant, "")?;
