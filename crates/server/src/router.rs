@@ -7,14 +7,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 
 use crate::app::App;
 use crate::auth::{Needs, forbidden, nobody, session, token};
-use crate::error::{Error, as_problems};
+use crate::error::{Error, Told, as_problems};
 use crate::policies::api::{allow, block, privileged};
 use crate::{accounts, audit, channel, computers, grants, groups, launches, openapi, pages, requests};
 
@@ -155,7 +155,7 @@ pub fn people(app: App) -> Router {
         .merge(api)
         .layer(from_fn_with_state(app.clone(), same_site))
         .layer(from_fn(patience))
-        .layer(from_fn(protect))
+        .layer(from_fn_with_state(app.clone(), protect))
         .layer(DefaultBodyLimit::max(PEOPLE_BODY))
         .with_state(app)
 }
@@ -222,8 +222,7 @@ async fn admit(
     // HEAD is answered by GET's handler.
     let method = if request.method() == Method::HEAD { Method::GET } else { request.method().clone() };
     let Some(needs) = NEEDS.get(&(method.as_str(), path.as_str())).copied() else {
-        let cause = format!("{method} {} is not in the table of what routes need", path.as_str());
-        return Err(Error::internal("admitting a request", cause));
+        return not_in_the_table(&method, path.as_str());
     };
     if matches!(needs, Needs::Anyone | Needs::Computer) {
         return Ok(next.run(request).await);
@@ -239,6 +238,24 @@ async fn admit(
     }
     request.extensions_mut().insert(actor);
     Ok(next.run(request).await)
+}
+
+/// A route that the table does not name is shut, whether a handler is there or not.
+fn not_in_the_table(method: &Method, path: &str) -> Result<Response, Error> {
+    let others: Vec<_> = TABLE.iter().filter(|(_, at, _)| *at == path).map(|(method, ..)| *method).collect();
+    if others.is_empty() {
+        let cause = format!("{method} {path} is not in the table of what routes need");
+        return Err(Error::internal("admitting a request", cause));
+    }
+    let allow = others.join(", ");
+    let detail = format!("this address takes {allow}");
+    let told =
+        Told { status: StatusCode::METHOD_NOT_ALLOWED, title: "method not allowed", detail, field: None };
+    let mut response = told.into_response();
+    if let Ok(allow) = HeaderValue::from_str(&allow) {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    Ok(response)
 }
 
 /// Changes come from this very site: browsers say where a request comes from, and a page of another site does not get
@@ -274,7 +291,7 @@ async fn patience(request: Request, next: Next) -> Result<Response, Error> {
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; \
     connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
-async fn protect(request: Request<Body>, next: Next) -> Response {
+async fn protect(State(app): State<App>, request: Request<Body>, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     for (name, value) in [
@@ -282,11 +299,14 @@ async fn protect(request: Request<Body>, next: Next) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "same-origin"),
-        (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+    // For localhost a browser would take it to be about every other program there as well.
+    if !app.config.public_url.starts_with("https://localhost") {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response

@@ -22,8 +22,10 @@ use tower::ServiceExt as _;
 use crate::app::App;
 use crate::{channel, computers, router, sweep, tls};
 
-/// A handshake, or the head of a request, that takes longer is given up.
+/// A handshake that takes longer is given up.
 const IMPATIENCE: Duration = Duration::from_secs(15);
+/// A connection without a whole head of a request for this long is closed; clients give up idle ones earlier.
+const IDLE: Duration = Duration::from_secs(45);
 /// The most connections of a port at once.
 const CONNECTIONS: usize = 40_000;
 /// At the end, requests under way have this long.
@@ -97,7 +99,13 @@ pub async fn serve(app: App, ports: Ports, end: watch::Receiver<bool>) -> Result
         tokio::spawn(channel::news::watch(app.clone())),
         tokio::spawn(computers::seen::keep_writing(app.clone())),
     ];
+    let mut over = end.clone();
+    let last_word = async {
+        let _ = over.changed().await;
+        app.news.end();
+    };
     tokio::join!(
+        last_word,
         accept(ports.people, people, router::people(app.clone()), end.clone()),
         accept(ports.agents, agents, router::agents(app.clone()), end),
     );
@@ -169,7 +177,7 @@ async fn converse(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(IMPATIENCE)
+        .header_read_timeout(IDLE)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     tokio::pin!(connection);

@@ -2,6 +2,7 @@
 //! the database when another server made the change.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ const BACK: Span = Span::from_secs(10);
 pub struct News {
     waiting: Mutex<HashMap<ComputerId, Place>>,
     changes: watch::Sender<u64>,
+    over: AtomicBool,
 }
 
 /// Where everyone waits who waits for one computer.
@@ -45,7 +47,7 @@ pub struct Waiting<'a> {
 
 impl Default for News {
     fn default() -> Self {
-        Self { waiting: Mutex::default(), changes: watch::channel(0).0 }
+        Self { waiting: Mutex::default(), changes: watch::channel(0).0, over: AtomicBool::new(false) }
     }
 }
 
@@ -77,6 +79,17 @@ impl News {
         self.changed();
     }
 
+    /// The server ends: nobody waits any longer.
+    pub fn end(&self) {
+        self.over.store(true, Ordering::SeqCst);
+        self.wake_all();
+    }
+
+    /// Whether the server ends.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+
     /// Something that a screen may show changed.
     pub fn changed(&self) {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
@@ -97,11 +110,15 @@ impl News {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake_changed(&self, computer: ComputerId, counter: u64) {
-        if let Some(place) = self.lock().get(&computer)
-            && place.known.is_some_and(|known| known.counter != counter)
-        {
-            place.bell.notify_waiters();
+    /// Wakes whoever knows an older state than the database has. Who has not looked yet will see it by looking.
+    fn wake_outdated(&self, epoch: u64, counters: &HashMap<ComputerId, u64>) {
+        let outdated = |computer: &ComputerId, known: Version| {
+            known.epoch != epoch || counters.get(computer).is_some_and(|counter| *counter != known.counter)
+        };
+        for (computer, place) in self.lock().iter() {
+            if place.known.is_some_and(|known| outdated(computer, known)) {
+                place.bell.notify_waiters();
+            }
         }
     }
 }
@@ -137,33 +154,27 @@ pub async fn watch(app: App) {
     if app.db.engine() == Engine::Sqlite {
         return;
     }
-    let mut seen = None;
     let mut stored = 0;
     loop {
         tokio::time::sleep(LOOK).await;
         if app.news.waiting() == 0 && app.news.changes.receiver_count() == 0 {
             continue;
         }
-        match look(&app, &mut seen, &mut stored).await {
+        match look(&app, &mut stored).await {
             Ok(()) => {}
             Err(error) => tracing::warn!(%error, "could not look for news of other servers"),
         }
     }
 }
 
-async fn look(app: &App, seen: &mut Option<u64>, stored: &mut u64) -> Result<(), Error> {
+async fn look(app: &App, stored: &mut u64) -> Result<(), Error> {
     let since: Timestamp = app.now().before(BACK);
     let mut db = app.db.read().await?;
     let epoch = sql::epoch(&mut db).await?;
-    let touched = sql::touched(&mut db, since).await?;
+    let touched = sql::touched(&mut db, since).await?.into_iter().collect();
     let head = crate::audit::sql::head(&mut db, crate::audit::Origin::Server).await?.number;
     drop(db);
-    if seen.replace(epoch).is_some_and(|before| before != epoch) {
-        app.news.wake_all();
-    }
-    for (computer, counter) in touched {
-        app.news.wake_changed(computer, counter);
-    }
+    app.news.wake_outdated(epoch, &touched);
     if std::mem::replace(stored, head) != head {
         app.news.changed();
     }

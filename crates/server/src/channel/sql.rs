@@ -50,7 +50,7 @@ pub async fn touch(tx: &mut AnyConnection, computer: ComputerId, now: Timestamp)
 
 /// Takes the computer's row for this transaction, without a change.
 pub async fn lock(tx: &mut AnyConnection, computer: ComputerId) -> Result<(), Error> {
-    let done = sqlx::query("update computers set counter = counter where id = $1 and state = 'enrolled'")
+    let done = sqlx::query("update computers set counter = counter where id = $1")
         .bind(computer.to_string())
         .execute(tx)
         .await?;

@@ -183,24 +183,34 @@ pub async fn enforced(
 pub async fn expire_due(app: &App) -> Result<Option<Timestamp>, Error> {
     let due = sql::due(&mut *app.db.read().await?, app.now()).await?;
     for id in due {
-        let now = app.now();
-        let mut tx = app.db.begin().await?;
-        let Some(row) = sql::find(&mut tx, id).await? else { continue };
-        let record = row.record;
-        if !record.state.in_force() || now < sql::deadline(&record) {
-            continue;
+        match expire(app, id).await {
+            // Another server was quicker.
+            Ok(()) | Err(Error::Conflict(_)) => {}
+            Err(error) => return Err(error),
         }
-        let seen = record.version;
-        if now < record.runs_out() {
-            sql::step(&mut tx, &record.step(GrantState::Active, now)?, seen).await?;
-        } else {
-            let record = record.step(GrantState::Expired, now)?;
-            sql::step(&mut tx, &record, seen).await?;
-            let (computer, user) = (record.grant.computer, record.grant.user);
-            audit::append_own(&mut tx, now, What::GrantExpired { grant: id, computer, user }).await?;
-        }
-        tx.commit().await?;
-        app.news.changed();
     }
     sql::next_deadline(&mut *app.db.read().await?).await
+}
+
+async fn expire(app: &App, id: GrantId) -> Result<(), Error> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    let Some(computer) = sql::computer_of(&mut tx, id).await? else { return Ok(()) };
+    channel::sql::lock(&mut tx, computer).await?;
+    let Some(Row { record, .. }) = sql::find(&mut tx, id).await? else { return Ok(()) };
+    if !record.state.in_force() || now < sql::deadline(&record) {
+        return Ok(());
+    }
+    let seen = record.version;
+    if now < record.runs_out() {
+        sql::step(&mut tx, &record.step(GrantState::Active, now)?, seen).await?;
+    } else {
+        let record = record.step(GrantState::Expired, now)?;
+        sql::step(&mut tx, &record, seen).await?;
+        let user = record.grant.user;
+        audit::append_own(&mut tx, now, What::GrantExpired { grant: id, computer, user }).await?;
+    }
+    tx.commit().await?;
+    app.news.changed();
+    Ok(())
 }

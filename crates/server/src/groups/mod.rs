@@ -98,10 +98,9 @@ pub async fn save(
     tx.commit().await?;
     changed.iter().for_each(|computer| app.news.wake(*computer));
     if users_changed {
-        app.news.wake_all();
-    }
-    if users_changed || !changed.is_empty() {
-        crate::requests::judge_pending(app).await?;
+        policies::told(app).await;
+    } else if !changed.is_empty() {
+        policies::judge_again(app).await;
     }
     Ok((group.id, version))
 }

@@ -201,7 +201,8 @@ pub async fn deploy(
     sql::deploy(&mut tx, id, version, &groups, now).await?;
     moved_on(&mut tx, by, now, document_deployed(id, version, &document, groups)).await?;
     tx.commit().await?;
-    told(app).await
+    told(app).await;
+    Ok(())
 }
 
 /// Ends a deployment: the list says nothing on any computer any more.
@@ -215,7 +216,8 @@ pub async fn withdraw(app: &App, by: &Administrator, id: PolicyId) -> Result<(),
     sql::withdraw(&mut tx, id).await?;
     moved_on(&mut tx, by, now, document_deployed(id, version, &document, Vec::new())).await?;
     tx.commit().await?;
-    told(app).await
+    told(app).await;
+    Ok(())
 }
 
 fn document_deployed(id: PolicyId, version: Version, document: &Document, groups: Vec<GroupId>) -> What {
@@ -233,7 +235,15 @@ async fn moved_on(
 }
 
 /// After the policies in force changed: computers fetch them, and requests that nobody may make any more lapse.
-pub async fn told(app: &App) -> Result<(), Error> {
+pub async fn told(app: &App) {
     app.news.wake_all();
-    requests::judge_pending(app).await
+    judge_again(app).await;
+}
+
+/// Lets pending requests lapse that nobody may make any more. What changed is stored by now, so a failure here fails
+/// nobody: each request is judged again when it is decided.
+pub async fn judge_again(app: &App) {
+    if let Err(error) = requests::judge_pending(app).await {
+        tracing::warn!(%error, "could not look at every pending request after policy changed");
+    }
 }

@@ -241,15 +241,7 @@ pub fn not_its_own(what: &str) -> Error {
 pub async fn lapse_due(app: &App) -> Result<Option<Timestamp>, Error> {
     let due = sql::due(&mut *app.db.read().await?, app.now()).await?;
     for id in due {
-        let now = app.now();
-        let mut tx = app.db.begin().await?;
-        let record = taken(app, &mut tx, id).await?;
-        let computer = record.asked.computer;
-        if record.state == RequestState::Pending {
-            lapse(&mut tx, record, LapseReason::Unanswered, now).await?;
-            tx.commit().await?;
-            app.news.wake(computer);
-        }
+        lapse_now(app, id, LapseReason::Unanswered).await?;
     }
     sql::next_deadline(&mut *app.db.read().await?).await
 }
@@ -265,14 +257,25 @@ pub async fn judge_pending(app: &App) -> Result<(), Error> {
         if !refused {
             continue;
         }
-        let mut tx = app.db.begin().await?;
-        let record = taken(app, &mut tx, row.record.asked.id).await?;
-        let computer = record.asked.computer;
-        if record.state == RequestState::Pending && judged(app, &mut tx, &record, now).await?.is_none() {
-            lapse(&mut tx, record, LapseReason::PolicyWithdrawn, now).await?;
-            tx.commit().await?;
-            app.news.wake(computer);
-        }
+        lapse_now(app, row.record.asked.id, LapseReason::PolicyWithdrawn).await?;
+    }
+    Ok(())
+}
+
+/// Lets a request lapse that is still pending, and for which the reason still holds.
+async fn lapse_now(app: &App, id: RequestId, reason: LapseReason) -> Result<(), Error> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    let record = taken(app, &mut tx, id).await?;
+    let computer = record.asked.computer;
+    let holds = match reason {
+        LapseReason::Unanswered => true,
+        LapseReason::PolicyWithdrawn => judged(app, &mut tx, &record, now).await?.is_none(),
+    };
+    if record.state == RequestState::Pending && holds {
+        lapse(&mut tx, record, reason, now).await?;
+        tx.commit().await?;
+        app.news.wake(computer);
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod grants;
 mod groups;
 mod openapi;
 mod policies;
+mod replicas;
 mod requests;
 mod site;
 mod tls;

@@ -221,6 +221,6 @@ async fn a_stale_look_does_not_decide(site: Site) {
     let answer = site.get(&token, "requests/nonsense").await;
     assert_eq!(answer.headers["content-type"], "application/problem+json");
     answer.refused(400, "Cannot parse `id`");
-    site.put(&token, "requests", json!({})).await.refused(405, "other methods");
+    site.put(&token, "requests", json!({})).await.refused(405, "takes GET");
     site.get(&token, "nothing").await.refused(404, "no such address");
 }

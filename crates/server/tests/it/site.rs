@@ -95,6 +95,14 @@ impl Site {
         Self { app, people, agents, _folder: folder, _database: database }
     }
 
+    /// Another server on the same database, with a copy of the keys.
+    pub(crate) async fn replica(&self) -> App {
+        let config = self.app.config.clone();
+        let keys = Keys::open(&config.state_dir, &config.host_names(), self.now()).unwrap();
+        let db = Db::open(&config.database_url).await.unwrap();
+        App::new(db, self.app.clock.clone(), keys, config)
+    }
+
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.app.config.state_dir.clone()
     }
