@@ -218,8 +218,14 @@ impl Elevator {
 }
 
 fn connect(path: &Path) -> Result<Arc<UnixStream>, Lost> {
-    let socket = UnixStream::connect(path)
-        .map_err(|error| Lost::NotThere { path: path.display().to_string(), cause: error })?;
+    let socket = UnixStream::connect(path).map_err(|error| {
+        let cause = match error.kind() {
+            io::ErrorKind::NotFound => "no such socket".into(),
+            io::ErrorKind::ConnectionRefused => "nobody listens there".into(),
+            _ => error.to_string(),
+        };
+        Lost::NotThere { path: path.display().to_string(), cause }
+    })?;
     socket.set_write_timeout(Some(STUCK)).map_err(Lost::Broken)?;
     Ok(Arc::new(socket))
 }
@@ -230,7 +236,7 @@ pub(crate) enum Lost {
     #[error(
         "cannot connect to the elevator at {path}: {cause}; is elevon-elevator running, with this user as its agent_user?"
     )]
-    NotThere { path: String, cause: io::Error },
+    NotThere { path: String, cause: String },
     #[error("the elevator closed the connection")]
     Closed,
     #[error("the connection to the elevator broke off: {0}")]

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::chance;
+use crate::log::Subject;
 
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
@@ -24,6 +25,11 @@ impl Patience {
     /// Waits before the next try.
     pub(crate) fn wait(&mut self) {
         thread::sleep(self.next(chance::fraction()));
+    }
+
+    /// Waits before the next try of something that fails, but no longer than until another thread sees it work.
+    pub(crate) fn wait_for(&mut self, subject: &Subject) {
+        subject.wait(self.next(chance::fraction()));
     }
 
     fn next(&mut self, fraction: f64) -> Duration {

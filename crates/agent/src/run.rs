@@ -127,7 +127,7 @@ impl Parts {
                 }
                 Err(error) => {
                     self.server.fails(error);
-                    patience.wait();
+                    patience.wait_for(&self.server);
                 }
             }
         }
@@ -139,12 +139,13 @@ impl Parts {
             let question = self.elevator.question();
             match self.channel.time(&question) {
                 Ok(statement) => {
+                    self.server.works();
                     patience.reset();
                     self.elevator.tell_time(statement);
                 }
                 Err(error) => {
                     self.server.fails(error);
-                    patience.wait();
+                    patience.wait_for(&self.server);
                     // A question grows stale; a new one comes with the greeting.
                     self.elevator.greet();
                 }

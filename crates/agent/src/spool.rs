@@ -36,7 +36,7 @@ pub(crate) fn carry(elevator: &Elevator, channel: &Channel, server: &Subject) ->
             }
             Err(error) => {
                 server.fails(&error);
-                patience.wait();
+                patience.wait_for(server);
                 if matches!(error, Error::Conflict { .. }) {
                     stored = where_it_is(channel).unwrap_or(stored);
                 }
