@@ -14,6 +14,8 @@ use ureq::http::{Response, StatusCode};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body};
 
+use crate::log::Subject;
+use crate::patience::Patience;
 use crate::transport::Dialer;
 
 /// Longest answer of the server but for a state, in bytes.
@@ -54,6 +56,45 @@ pub(crate) enum Error {
     /// It said something else.
     #[error("the server at {address} answered {status}: {told}")]
     Other { address: String, status: u16, told: String },
+}
+
+/// How one kind of exchange with the server goes: whether the server is reached at all concerns every kind, what it answers
+/// only this one.
+#[derive(Debug)]
+pub(crate) struct Course<'a> {
+    server: &'a Subject,
+    own: Subject,
+    patience: Patience,
+}
+
+impl<'a> Course<'a> {
+    /// `works` is said when the server takes this kind of exchange again.
+    pub(crate) fn new(server: &'a Subject, works: &'static str) -> Self {
+        Self { server, own: Subject::new(works), patience: Patience::default() }
+    }
+
+    /// It was done; there is no hurry if it led to nothing new.
+    pub(crate) fn done(&mut self, progress: bool) {
+        self.server.works();
+        if progress {
+            self.own.works();
+            self.patience.reset();
+        } else {
+            self.patience.wait();
+        }
+    }
+
+    /// It was not done: says so, once, and waits before the next try.
+    pub(crate) fn failed(&mut self, error: &Error) {
+        if matches!(error, Error::Unreachable { .. }) {
+            self.server.fails(error);
+            self.patience.wait_for(self.server);
+        } else {
+            self.server.works();
+            self.own.fails(error);
+            self.patience.wait();
+        }
+    }
 }
 
 impl Channel {

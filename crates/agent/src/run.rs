@@ -12,13 +12,12 @@ use elevon_wire::uplink::Holds;
 use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{DumpableBehavior, getuid, set_dumpable_behavior};
 
-use crate::channel::Channel;
+use crate::channel::{Channel, Course};
 use crate::clock::Alarm;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::elevator::{Elevator, Taken};
 use crate::log::{self, Subject};
-use crate::patience::Patience;
 use crate::rights::{AgentUser, become_user, check_powerless};
 use crate::{spool, tls};
 
@@ -100,7 +99,7 @@ impl Parts {
     }
 
     fn ask_for_news(&self) {
-        let mut patience = Patience::default();
+        let mut course = Course::new(&self.server, "the server tells news again");
         let mut lease = Alarm::every(LEASE);
         loop {
             let holds = self.elevator.holds();
@@ -108,44 +107,35 @@ impl Parts {
             let (after, wait) = if lengthen { (0, 0) } else { (holds.sheet, WAIT) };
             self.asked_behind.store(after, Ordering::Relaxed);
             match self.channel.state(&StateQuestion { after, bundle: holds.bundle, wait }) {
-                Ok(None) => self.server.works(),
+                Ok(None) => course.done(true),
                 Ok(Some(state)) => {
-                    self.server.works();
-                    match self.elevator.hand_over(state) {
-                        Taken::Yes(now)
-                            if lengthen || (now.sheet, now.bundle) != (holds.sheet, holds.bundle) =>
-                        {
-                            patience.reset();
-                            if lengthen {
-                                lease.put_off();
-                            }
-                        }
-                        // Asked again at once, the server would answer the same.
-                        Taken::Yes(_) | Taken::No(_) => patience.wait(),
-                        Taken::Unknown => {}
+                    let taken = self.elevator.hand_over(state);
+                    if lengthen && matches!(taken, Taken::Yes(_)) {
+                        lease.put_off();
                     }
+                    // Where nothing changed by it, the server would answer the same at once.
+                    course.done(match taken {
+                        Taken::Yes(now) => lengthen || (now.sheet, now.bundle) != (holds.sheet, holds.bundle),
+                        Taken::No(_) => false,
+                        Taken::Unknown => true,
+                    });
                 }
-                Err(error) => {
-                    self.server.fails(error);
-                    patience.wait_for(&self.server);
-                }
+                Err(error) => course.failed(&error),
             }
         }
     }
 
     fn ask_for_time(&self) {
-        let mut patience = Patience::default();
+        let mut course = Course::new(&self.server, "the server tells the time again");
         loop {
             let question = self.elevator.question();
             match self.channel.time(&question) {
                 Ok(statement) => {
-                    self.server.works();
-                    patience.reset();
+                    course.done(true);
                     self.elevator.tell_time(statement);
                 }
                 Err(error) => {
-                    self.server.fails(error);
-                    patience.wait_for(&self.server);
+                    course.failed(&error);
                     // A question grows stale; a new one comes with the greeting.
                     self.elevator.greet();
                 }

@@ -1,21 +1,19 @@
 //! What is yet to be sent. The elevator's journal is the spool: it keeps every event until the signed sheet says that the
 //! server has it. Here is only the window in flight, so that killing the agent anywhere loses nothing.
 
-use elevon_policy::sheet::ChainHead;
 use elevon_wire::channel::Events;
 use elevon_wire::signed::Signed;
 
-use crate::channel::{Channel, Error};
+use crate::channel::{Channel, Course, Error};
 use crate::elevator::Elevator;
 use crate::log::Subject;
-use crate::patience::Patience;
 
 /// So much goes up at once, but always at least one event, in bytes.
 const AT_ONCE: usize = 4 << 20;
 
 /// Carries events up as they are recorded, for good.
 pub(crate) fn carry(elevator: &Elevator, channel: &Channel, server: &Subject) -> ! {
-    let mut patience = Patience::default();
+    let mut course = Course::new(server, "the server takes events again");
     // The last one that the server has, as far as it told us itself.
     let mut stored = 0;
     loop {
@@ -25,34 +23,24 @@ pub(crate) fn carry(elevator: &Elevator, channel: &Channel, server: &Subject) ->
             continue;
         };
         if records.is_empty() {
-            server.fails(format_args!("the elevator has no events behind {stored}, though it says so"));
-            patience.wait();
+            // It says that there are some; asked again at once, it would say the same.
+            course.done(false);
             continue;
         }
         match channel.events(&Events { records: window(records) }) {
             Ok(answer) => {
-                server.works();
-                advance(&mut stored, answer.head, &mut patience);
+                // The server's word is what counts, also when it went back.
+                let progress = answer.head.number > stored;
+                stored = answer.head.number;
+                course.done(progress);
             }
             Err(error) => {
-                server.fails(&error);
-                patience.wait_for(server);
+                course.failed(&error);
                 if matches!(error, Error::Conflict { .. }) {
                     stored = where_it_is(channel).unwrap_or(stored);
                 }
             }
         }
-    }
-}
-
-/// The server's word is what counts, also when it went back. Without progress there is no hurry.
-fn advance(stored: &mut u64, head: ChainHead, patience: &mut Patience) {
-    let progress = head.number > *stored;
-    *stored = head.number;
-    if progress {
-        patience.reset();
-    } else {
-        patience.wait();
     }
 }
 
