@@ -7,6 +7,7 @@ use elevon_policy::bundle::Bundle;
 use elevon_policy::decide::{Attempt, HeldGrant, Holdings, Verdict, decide};
 use elevon_policy::id::ComputerId;
 use elevon_policy::rule::Listed;
+use elevon_policy::rules::Rules;
 use elevon_policy::sheet::{ChainHead, Sheet};
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::Timestamp;
@@ -134,10 +135,12 @@ pub fn policies(bytes: &[u8]) {
 }
 
 fn readable(mut bundle: Bundle) -> Bundle {
-    let is_readable = |listed: &Listed| matches!(listed, Listed::Rule(_));
-    bundle.privileged_application_lists.iter_mut().for_each(|list| list.policy.rules.retain(is_readable));
-    bundle.allowlists.iter_mut().for_each(|list| list.policy.rules.retain(is_readable));
-    bundle.blocklists.iter_mut().for_each(|list| list.policy.rules.retain(is_readable));
+    let readable = |rules: &mut Rules| {
+        *rules = rules.iter().filter(|listed| matches!(listed, Listed::Rule(_))).cloned().collect();
+    };
+    bundle.privileged_application_lists.iter_mut().for_each(|list| readable(&mut list.policy.rules));
+    bundle.allowlists.iter_mut().for_each(|list| readable(&mut list.policy.rules));
+    bundle.blocklists.iter_mut().for_each(|list| readable(&mut list.policy.rules));
     bundle
 }
 
@@ -151,6 +154,7 @@ fn application() -> Application {
         lane: Lane::Trusted,
         interpreter: None,
         package: None,
+        package_database: true,
     }
 }
 

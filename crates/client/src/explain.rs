@@ -98,7 +98,7 @@ fn not_listed(explained: &Explained) -> Vec<String> {
         reasons.filter_map(|reason| Some((reason, nearly(reason)?))).min_by_key(|(_, missing)| far(missing));
     let mut lines = vec![match nearly {
         Some((_, Missing::TrustedPath { lane: Lane::Untrusted { component, because } })) => format!(
-            "A folder rule holds only where nobody but root can change anything, and {} {}. An administrator can install it elsewhere, or list it by its SHA-256:",
+            "A rule on folders or packages holds only where nobody but root can change anything, and {} {}. An administrator can install it elsewhere, or list it by its SHA-256:",
             component.visible(),
             because.sentence()
         ),
@@ -122,6 +122,30 @@ fn not_listed(explained: &Explained) -> Vec<String> {
             "“{}” is for allowed applications. Ask an administrator to allow it on an allowlist that is deployed to you, for instance by its SHA-256:",
             reason.name.visible()
         ),
+        Some((_, Missing::Unmodified)) => {
+            return vec![
+                "It is not the file that its package recorded. Install the package again; if it is meant to differ, ask an administrator to list it by its SHA-256.".into(),
+            ];
+        }
+        Some((reason, Missing::Version { minimum, .. })) => {
+            return vec![format!(
+                "“{}” wants version {} at least; update the package.",
+                reason.name.visible(),
+                minimum.visible()
+            )];
+        }
+        Some((reason, Missing::VerifiedVendor)) => format!(
+            "“{}” wants a vendor that a signature stands behind: one whose signed package index lists this very version. Update the package lists, or ask an administrator to list the file by its SHA-256:",
+            reason.name.visible()
+        ),
+        Some((reason, Missing::Package)) => format!(
+            "“{}” has a program of this name, but from a package, and no package owns this file. Start the packaged one, or ask an administrator to list this one by its SHA-256:",
+            reason.name.visible()
+        ),
+        Some((reason, Missing::OtherVendor { .. })) => format!(
+            "“{}” has this product from another vendor. If this one is right, ask an administrator to list it too, for instance by its SHA-256:",
+            reason.name.visible()
+        ),
         Some((_, Missing::TrustedPath { lane: Lane::Trusted })) | None => {
             "Ask an administrator to add it to a privileged application list that is deployed to you, for instance by its SHA-256:".into()
         }
@@ -142,9 +166,14 @@ fn far(missing: &Missing) -> u8 {
     match missing {
         Missing::TrustedPath { .. } => 0,
         Missing::Arguments => 1,
-        Missing::SubFolders => 2,
-        Missing::OtherBytes => 3,
-        Missing::NotAllowed => 4,
+        Missing::Unmodified => 2,
+        Missing::Version { .. } => 3,
+        Missing::VerifiedVendor => 4,
+        Missing::SubFolders => 5,
+        Missing::Package => 6,
+        Missing::OtherBytes => 7,
+        Missing::OtherVendor { .. } => 8,
+        Missing::NotAllowed => 9,
     }
 }
 
@@ -213,6 +242,7 @@ mod tests {
             lane,
             interpreter: None,
             package: None,
+            package_database: true,
         };
         let argv = vec![OsText::from("tool"), OsText::from("a b")];
         let user = User { uid: 1000, name: Text::new("alice") };
@@ -270,7 +300,9 @@ mod tests {
         assert!(writable.starts_with("No: tool is refused; no privileged"), "{writable}");
         assert!(writable.contains("nearly matches: /opt/tools can be written to by others"), "{writable}");
         assert!(
-            writable.contains("A folder rule holds only where nobody but root can change anything"),
+            writable.contains(
+                "A rule on folders or packages holds only where nobody but root can change anything"
+            ),
             "{writable}"
         );
     }

@@ -191,7 +191,7 @@ impl Elevator {
             self.record(What::SheetDelivered { version: sheet.version, bundle: sheet.bundle, grants })?;
         }
         if new_bundle {
-            for (policy, cause) in self.holdings.rules_not_evaluated() {
+            for (policy, cause) in self.holdings.rules_not_evaluated(false) {
                 self.record(What::RuleNotEvaluated { policy, cause: Text::new(cause) })?;
             }
         }

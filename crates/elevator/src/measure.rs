@@ -143,6 +143,7 @@ pub(crate) fn measure(
         lane,
         interpreter,
         package: None,
+        package_database: false,
     };
     let argv = std::iter::once(name).chain(arguments.iter().cloned()).collect();
     Ok(Measured { application, argv, program })

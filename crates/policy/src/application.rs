@@ -98,6 +98,9 @@ pub struct Application {
     /// What a package database says of it, where one owns it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub package: Option<Package>,
+    /// Whether the computer has a package database that Elevon reads: without one, no package means nothing.
+    #[serde(default)]
+    pub package_database: bool,
 }
 
 impl Application {
@@ -166,12 +169,17 @@ pub struct Interpreter {
     /// What the script's first line gives it as an argument.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub argument: Option<OsText>,
+    /// What a package database says of it, where one owns it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<Package>,
 }
 
 /// What a package database says of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Package {
+    /// Whose database it is, and so how versions compare.
+    pub system: PackageSystem,
     /// The binary package.
     pub name: Text,
     /// The source package: the product.
@@ -181,8 +189,18 @@ pub struct Package {
     /// Who made it, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor: Option<Vendor>,
-    /// Whether the file equals what the package recorded.
+    /// Whether the file equals what the package recorded; `false` also where it recorded nothing.
     pub unmodified: bool,
+}
+
+/// The package systems whose databases Elevon reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PackageSystem {
+    /// Debian's and those of its descendants.
+    Dpkg,
+    /// Fedora's, SUSE's and others'.
+    Rpm,
 }
 
 /// Who made a package.

@@ -5,13 +5,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::application::{Application, Lane, User};
+use crate::application::{Application, Lane, Package, User, Vendor};
 use crate::bundle::{Bundle, Deployed};
 use crate::event::DenyReason;
 use crate::grant::{Grant, Origin, PolicyReference};
 use crate::id::{ComputerId, GrantId, PolicyId, Version};
 use crate::lists::{ApplicationList, AppliesTo, Launches, PrivilegedApplicationList, Terms, Way};
 use crate::rule::{Finding, Listed, Missing, Outcome, Rule, Specificity};
+use crate::rules::Features;
 use crate::sheet::Lock;
 use crate::text::{OsText, Text};
 use crate::time::Timestamp;
@@ -260,7 +261,7 @@ impl fmt::Display for Missing {
         match self {
             Self::TrustedPath { lane: Lane::Untrusted { component, because } } => write!(
                 f,
-                "{} {}, so a folder says nothing about the file; only its SHA-256 would",
+                "{} {}, so where the file lies says nothing about it; only its SHA-256 would",
                 component.visible(),
                 because.sentence()
             ),
@@ -270,6 +271,27 @@ impl fmt::Display for Missing {
             Self::Arguments => f.write_str("the rule is about other arguments"),
             Self::NotAllowed => {
                 f.write_str("it is about allowed applications, and no allowlist has this one")
+            }
+            Self::Package => f.write_str("the name is the same, but no package owns the file"),
+            Self::OtherVendor { vendor: Some(vendor) } => {
+                write!(f, "the product is the same, but its vendor is {}", vendor.visible())
+            }
+            Self::OtherVendor { vendor: None } => {
+                f.write_str("the product is the same, but nothing says who its vendor is")
+            }
+            Self::VerifiedVendor => f.write_str("no signature stands behind the vendor's name"),
+            Self::Unmodified => {
+                f.write_str("the file is not, or not provably, the one that its package recorded")
+            }
+            Self::Version { found: Some(found), minimum } => {
+                write!(f, "it is version {}, the rule wants {} at least", found.visible(), minimum.visible())
+            }
+            Self::Version { found: None, minimum } => {
+                write!(
+                    f,
+                    "no package says which version it is, the rule wants {} at least",
+                    minimum.visible()
+                )
             }
         }
     }
@@ -313,21 +335,23 @@ fn offer(
 /// What beats everything else: locks, blocklists, rules that deny.
 fn refusals(holdings: &Holdings<'_>, attempt: &Attempt<'_>, reasons: &mut Vec<Reason>) -> Option<Refusal> {
     let faces = faces(attempt.application);
+    let features = Features::of(&faces);
     let lock =
         holdings.locks.iter().find(|lock| faces.iter().any(|face| lock.stops(attempt.user, face.sha256)));
     let locked = lock.map(|lock| Refusal::Locked { justification: lock.justification.clone() });
     let mut blocked = None;
     for list in in_force(&holdings.bundle.blocklists, attempt, |list| list.enabled) {
         let source = Source::of_list(ListKind::Blocklist, list);
-        if let Some(policy) =
-            source.matching(&list.rules, &faces, Consequence::Refuse, attempt, reasons).first()
+        if let Some(policy) = source
+            .matching(list.rules.about(&features), &faces, Consequence::Refuse, attempt, reasons)
+            .first()
         {
             blocked = blocked.or(Some(Refusal::Blocked { name: list.name.clone(), policy: *policy }));
         }
     }
     let mut denied = None;
     for list in in_force(&holdings.bundle.privileged_application_lists, attempt, |list| list.enabled) {
-        let deny = list.rules.iter().filter(|listed| outcome(listed) == Some(Outcome::Deny));
+        let deny = list.rules.about(&features).filter(|listed| outcome(listed) == Some(Outcome::Deny));
         let source = Source::of_privileged(list);
         if let Some(policy) = source.matching(deny, &faces, Consequence::Refuse, attempt, reasons).first() {
             denied = denied.or(Some(Refusal::Denied { name: list.name.clone(), policy: *policy }));
@@ -336,15 +360,24 @@ fn refusals(holdings: &Holdings<'_>, attempt: &Attempt<'_>, reasons: &mut Vec<Re
     locked.or(blocked).or(denied)
 }
 
-/// What a rule that refuses looks at. A "yes" needs a path that nobody else can change; a "no" does not: it stands in a
-/// folder as well as out of it. And whoever runs a script runs its interpreter, so a "no" to that is a "no" to both.
+/// What a rule that refuses looks at. A "yes" needs a path that nobody else can change, and a package that nobody changed
+/// since; a "no" does not: it stands in a folder as well as out of it. And whoever runs a script runs its interpreter, so a
+/// "no" to that is a "no" to both.
 fn faces(application: &Application) -> Vec<Application> {
-    let file = Application { lane: Lane::Trusted, ..application.clone() };
+    let believed = |package: &Option<Package>| {
+        package.clone().map(|package| Package {
+            vendor: package.vendor.map(|vendor| Vendor { verified: true, ..vendor }),
+            unmodified: true,
+            ..package
+        })
+    };
+    let package = believed(&application.package);
+    let file = Application { lane: Lane::Trusted, package, ..application.clone() };
     let interpreter = application.interpreter.as_ref().map(|interpreter| Application {
         path: interpreter.path.clone(),
         sha256: interpreter.sha256,
         interpreter: None,
-        package: None,
+        package: believed(&interpreter.package),
         ..file.clone()
     });
     [file].into_iter().chain(interpreter).collect()
@@ -353,11 +386,13 @@ fn faces(application: &Application) -> Vec<Application> {
 /// Every way that some list offers.
 fn offers(bundle: &Bundle, attempt: &Attempt<'_>, reasons: &mut Vec<Reason>) -> Vec<Offer> {
     let application = std::slice::from_ref(attempt.application);
+    let features = Features::of(application);
     let mut allowed = false;
     for list in in_force(&bundle.allowlists, attempt, |list| list.enabled) {
         let source = Source::of_list(ListKind::Allowlist, list);
-        allowed |=
-            !source.matching(&list.rules, application, Consequence::Allow, attempt, reasons).is_empty();
+        allowed |= !source
+            .matching(list.rules.about(&features), application, Consequence::Allow, attempt, reasons)
+            .is_empty();
     }
     let mut offers = Vec::new();
     for list in in_force(&bundle.privileged_application_lists, attempt, |list| list.enabled) {
@@ -372,7 +407,7 @@ fn offers(bundle: &Bundle, attempt: &Attempt<'_>, reasons: &mut Vec<Reason>) -> 
             reasons.push(source.reason(None, Finding::Matches, consequence));
             offers.push(source.offer(None, list));
         }
-        for listed in list.rules.iter().filter(|listed| outcome(listed) != Some(Outcome::Deny)) {
+        for listed in list.rules.about(&features).filter(|listed| outcome(listed) != Some(Outcome::Deny)) {
             let way = readable(listed).and_then(|rule| rule.elevate).unwrap_or(list.elevate);
             let matched =
                 source.matching([listed], application, Consequence::Elevate { way }, attempt, reasons);

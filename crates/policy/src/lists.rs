@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{PolicyId, Version};
-use crate::rule::Listed;
+use crate::rules::Rules;
 use crate::text::Text;
 use crate::time::Span;
 
@@ -30,7 +30,7 @@ pub struct PrivilegedApplicationList {
     pub applies_to: AppliesTo,
     /// The rules. One that denies always counts. One that allows recognises applications where the list applies to
     /// specific ones; where it applies to all allowed ones, it only says more about one of those.
-    pub rules: Vec<Listed>,
+    pub rules: Rules,
     /// What a grant is worth.
     pub terms: Terms,
 }
@@ -283,5 +283,5 @@ pub struct ApplicationList {
     /// A disabled list says nothing.
     pub enabled: bool,
     /// The rules.
-    pub rules: Vec<Listed>,
+    pub rules: Rules,
 }

@@ -3,10 +3,12 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::application::{Application, Lane, Sha256};
+use crate::application::{Application, Lane, Package, Sha256};
 use crate::id::RuleId;
 use crate::lists::{Terms, Way};
+use crate::pattern::Pattern;
 use crate::text::{OsText, Text};
+use crate::version;
 
 /// A rule as it stands in a list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -147,6 +149,11 @@ pub enum ArgumentPattern {
         /// In order.
         arguments: Vec<OsText>,
     },
+    /// One for each of these, no more and no fewer.
+    Patterns {
+        /// In order.
+        arguments: Vec<Pattern>,
+    },
 }
 
 impl ArgumentPattern {
@@ -157,6 +164,10 @@ impl ArgumentPattern {
             Self::Any => true,
             Self::Exact { arguments } => given == arguments.as_slice(),
             Self::Prefix { arguments } => given.starts_with(arguments),
+            Self::Patterns { arguments } => {
+                let mut pairs = arguments.iter().zip(given);
+                arguments.len() == given.len() && pairs.all(|(pattern, given)| pattern.matches(given))
+            }
         }
     }
 }
@@ -220,13 +231,33 @@ pub enum Missing {
     Arguments,
     /// The list is for allowed applications, and no allowlist has this one.
     NotAllowed,
+    /// The same name, but no package owns the file.
+    Package,
+    /// The same product by another vendor.
+    OtherVendor {
+        /// Who made it, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vendor: Option<Text>,
+    },
+    /// No signature stands behind the vendor's name.
+    VerifiedVendor,
+    /// The file is not the one that its package recorded.
+    Unmodified,
+    /// Older than the rule wants it, or of no version that could be compared.
+    Version {
+        /// What it is, where a package owns it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        found: Option<Text>,
+        /// What the rule wants at least.
+        minimum: Text,
+    },
 }
 
 /// What would be needed to evaluate a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Needs {
-    /// Package databases, which this version does not read yet.
+    /// A package database of a kind that Elevon reads, which this computer does not have.
     PackageFacts,
     /// Components, which this version does not ask about yet.
     Components,
@@ -240,7 +271,7 @@ impl Needs {
     /// As the end of the sentence "this rule matches nothing: …".
     pub fn sentence(self) -> &'static str {
         match self {
-            Self::PackageFacts => "this version does not read package databases yet",
+            Self::PackageFacts => "this computer has no package database that Elevon reads",
             Self::Components => "this version does not recognise components yet",
             Self::NewerVersion => "this version does not know this kind of rule",
             Self::AbsolutePath => "its folder is not an absolute path",
@@ -257,10 +288,11 @@ impl Listed {
         }
     }
 
-    /// Why it matches nothing whatever the application, where that is so.
-    pub fn not_evaluated(&self) -> Option<Needs> {
+    /// Why it matches nothing whatever the application, where that is so. `package_database` is whether the computer has one
+    /// that Elevon reads.
+    pub fn not_evaluated(&self, package_database: bool) -> Option<Needs> {
         match self {
-            Self::Rule(rule) => rule.not_evaluated(),
+            Self::Rule(rule) => rule.not_evaluated(package_database),
             Self::Unreadable(_) => Some(Needs::NewerVersion),
         }
     }
@@ -269,26 +301,49 @@ impl Listed {
 impl Rule {
     /// Whether it recognises the application with these arguments; `argv` starts with the program's own name.
     pub fn recognise(&self, application: &Application, argv: &[OsText]) -> Finding {
-        if let Some(needs) = self.not_evaluated() {
+        if matches!(self.recognises, Recognises::Clsid { .. }) {
+            // A component is no program: whether such rules can be evaluated is told once, not at each decision.
+            return Finding::Differs;
+        }
+        if let Some(needs) = self.not_evaluated(application.package_database) {
             return Finding::CannotEvaluate { needs };
         }
         let finding = self.recognises.recognise(application);
-        if finding == Finding::Matches && !self.arguments.covers(argv) {
-            return Finding::Nearly { missing: Missing::Arguments };
+        if finding != Finding::Matches {
+            return finding;
         }
-        finding
+        match self.too_old(application.package.as_ref()) {
+            Some(missing) => Finding::Nearly { missing },
+            None if !self.arguments.covers(argv) => Finding::Nearly { missing: Missing::Arguments },
+            None => Finding::Matches,
+        }
     }
 
-    fn not_evaluated(&self) -> Option<Needs> {
-        match self.recognises {
+    /// Why it matches nothing whatever the application, where that is so.
+    pub(crate) fn not_evaluated(&self, package_database: bool) -> Option<Needs> {
+        match &self.recognises {
+            Recognises::Clsid { .. } => Some(Needs::Components),
+            // Were an empty path taken for the root folder, a slip of the pen would match everything.
+            Recognises::FolderPath { path, .. } if !path.as_bytes().starts_with(b"/") => {
+                Some(Needs::AbsolutePath)
+            }
+            _ if package_database => None,
             Recognises::Vendor { .. }
             | Recognises::Product { .. }
             | Recognises::VerifiedExecutable { .. } => Some(Needs::PackageFacts),
-            Recognises::Clsid { .. } => Some(Needs::Components),
             Recognises::FileHash { .. } | Recognises::FolderPath { .. } => {
                 self.minimum_version.as_ref().map(|_| Needs::PackageFacts)
             }
         }
+    }
+
+    fn too_old(&self, package: Option<&Package>) -> Option<Missing> {
+        let minimum = self.minimum_version.as_ref()?;
+        let late_enough = package.is_some_and(|package| {
+            version::at_least(package.system, package.version.as_untrusted(), minimum.as_untrusted())
+        });
+        let found = || package.map(|package| package.version.clone());
+        (!late_enough).then(|| Missing::Version { found: found(), minimum: minimum.clone() })
     }
 }
 
@@ -303,21 +358,69 @@ impl Recognises {
             }
             Self::FileHash { .. } => Finding::Differs,
             Self::FolderPath { path, with_subfolders } => in_folder(path, *with_subfolders, application),
-            // [`Rule::not_evaluated`] has said so before.
-            Self::Vendor { .. }
-            | Self::Product { .. }
-            | Self::VerifiedExecutable { .. }
-            | Self::Clsid { .. } => Finding::Differs,
+            Self::Vendor { vendor, verified } => {
+                Packaged { vendor, verified: *verified, product: None, file_name: None }
+                    .recognise(application)
+            }
+            Self::Product { product, vendor } => {
+                Packaged { vendor, verified: false, product: Some(product), file_name: None }
+                    .recognise(application)
+            }
+            Self::VerifiedExecutable { product, vendor, file_name } => {
+                Packaged { vendor, verified: false, product: Some(product), file_name: Some(file_name) }
+                    .recognise(application)
+            }
+            Self::Clsid { .. } => Finding::Differs,
         }
+    }
+}
+
+/// What a rule asks of the package that a file is from.
+struct Packaged<'a> {
+    vendor: &'a Text,
+    verified: bool,
+    product: Option<&'a Text>,
+    file_name: Option<&'a OsText>,
+}
+
+impl Packaged<'_> {
+    fn recognise(&self, application: &Application) -> Finding {
+        if self.file_name.is_some_and(|name| *name != application.name()) {
+            return Finding::Differs;
+        }
+        let Some(package) = &application.package else {
+            return match (self.file_name, &application.lane) {
+                (None, _) => Finding::Differs,
+                (Some(_), Lane::Trusted) => Finding::Nearly { missing: Missing::Package },
+                (Some(_), lane) => Finding::Nearly { missing: Missing::TrustedPath { lane: lane.clone() } },
+            };
+        };
+        if self.product.is_some_and(|product| *product != package.product) {
+            return Finding::Differs;
+        }
+        let vendor = package.vendor.as_ref();
+        if vendor.is_none_or(|vendor| vendor.name != *self.vendor) {
+            let vendor = vendor.map(|vendor| vendor.name.clone());
+            return match self.product {
+                Some(_) => Finding::Nearly { missing: Missing::OtherVendor { vendor } },
+                None => Finding::Differs,
+            };
+        }
+        let missing = if application.lane != Lane::Trusted {
+            Missing::TrustedPath { lane: application.lane.clone() }
+        } else if !package.unmodified {
+            Missing::Unmodified
+        } else if self.verified && !vendor.is_some_and(|vendor| vendor.verified) {
+            Missing::VerifiedVendor
+        } else {
+            return Finding::Matches;
+        };
+        Finding::Nearly { missing }
     }
 }
 
 fn in_folder(folder: &OsText, with_subfolders: bool, application: &Application) -> Finding {
     let folder = folder.as_bytes();
-    if !folder.starts_with(b"/") {
-        // Were an empty path taken for the root folder, a slip of the pen would match everything.
-        return Finding::CannotEvaluate { needs: Needs::AbsolutePath };
-    }
     let folder = folder.strip_suffix(b"/").unwrap_or(folder);
     let below = application.path.as_bytes().strip_prefix(folder).and_then(|rest| rest.strip_prefix(b"/"));
     let Some(below) = below.filter(|below| !below.is_empty()) else {

@@ -22,6 +22,7 @@ pub(crate) fn question() -> Asking {
             lane: Lane::Trusted,
             interpreter: None,
             package: None,
+            package_database: true,
         },
         argv: vec!["tool".into(), "--all".into(), "a\u{1b}[31mb".into()],
         policy: Text::new("Tools"),

@@ -56,7 +56,7 @@ impl Holdings {
     }
 
     /// The rules in hand that match nothing here, and why.
-    pub(crate) fn rules_not_evaluated(&self) -> Vec<(PolicyReference, &'static str)> {
+    pub(crate) fn rules_not_evaluated(&self, package_database: bool) -> Vec<(PolicyReference, &'static str)> {
         let Some(documents) = self.held().documents.clone() else {
             return Vec::new();
         };
@@ -73,7 +73,10 @@ impl Holdings {
                     Listed::Rule(rule) => Some(rule.id),
                     Listed::Unreadable(_) => None,
                 };
-                Some((PolicyReference { policy, version, rule }, listed.not_evaluated()?.sentence()))
+                Some((
+                    PolicyReference { policy, version, rule },
+                    listed.not_evaluated(package_database)?.sentence(),
+                ))
             })
             .collect()
     }

@@ -36,5 +36,8 @@ pub(super) fn reader(
         error => error,
     })?;
     let bytes = digest::trusted(file, &path, hashes)?;
-    Ok((bytes.file, Interpreter { path, sha256: bytes.sha256, argument: shebang.argument.clone() }))
+    Ok((
+        bytes.file,
+        Interpreter { path, sha256: bytes.sha256, argument: shebang.argument.clone(), package: None },
+    ))
 }

@@ -1,6 +1,6 @@
 //! Who may run what, and why not.
 
-use elevon_policy::application::User;
+use elevon_policy::application::{Application, User};
 use elevon_policy::bundle::DeployedTo;
 use elevon_policy::decide::{HeldGrant, Verdict};
 use elevon_policy::event::DenyReason;
@@ -243,22 +243,32 @@ fn what_cannot_be_evaluated_matches_nothing_and_is_reported() {
             Recognises::VerifiedExecutable { product, vendor, file_name: OsText::from("tool") },
             Needs::PackageFacts,
         ),
-        (Recognises::Clsid { component: Text::new("org.example.tool") }, Needs::Components),
         (Recognises::FolderPath { path: OsText::from(""), with_subfolders: true }, Needs::AbsolutePath),
         (
             Recognises::FolderPath { path: OsText::from("usr/bin"), with_subfolders: true },
             Needs::AbsolutePath,
         ),
     ];
+    let without_packages =
+        attempt(Application { package_database: false, ..program("/usr/bin/tool", 1) }, &["tool", "--now"]);
     for (recognises, needs) in rules {
         let policy = Policy::default().list(list(1, Way::Automatic, [Listed::Rule(rule(recognises))]));
-        check(&policy, &tool(), Refused(DenyReason::NotListed));
-        check_reason(&policy, &tool(), &Finding::CannotEvaluate { needs });
+        check(&policy, &without_packages, Refused(DenyReason::NotListed));
+        check_reason(&policy, &without_packages, &Finding::CannotEvaluate { needs });
     }
     let from_version = Rule { minimum_version: Some(Text::new("2.0")), ..hash_rule(1) };
     let policy = Policy::default().list(list(1, Way::Automatic, [Listed::Rule(from_version)]));
-    check(&policy, &tool(), Refused(DenyReason::NotListed));
-    check_reason(&policy, &tool(), &Finding::CannotEvaluate { needs: Needs::PackageFacts });
+    check(&policy, &without_packages, Refused(DenyReason::NotListed));
+    check_reason(&policy, &without_packages, &Finding::CannotEvaluate { needs: Needs::PackageFacts });
+}
+
+/// A component is no program; that such rules are not evaluated is told when they arrive.
+#[test]
+fn a_component_is_about_something_else_than_a_program() {
+    let component = Listed::Rule(rule(Recognises::Clsid { component: Text::new("org.example.tool") }));
+    assert_eq!(component.not_evaluated(true), Some(Needs::Components));
+    let decision = Policy::default().list(list(1, Way::Automatic, [component])).decide(&tool());
+    assert!(decision.reasons.is_empty());
 }
 
 #[test]

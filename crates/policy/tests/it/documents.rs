@@ -1,7 +1,7 @@
 //! The shape of the documents that are signed and stored. `tests/golden/` holds it; a change there is a change of what
 //! computers and servers of different versions say to each other. `cargo xtask bless` accepts one.
 
-use elevon_policy::application::{Application, Package, Vendor};
+use elevon_policy::application::{Application, Package, PackageSystem, Vendor};
 use elevon_policy::bundle::{Bundle, Deployed, DeployedTo};
 use elevon_policy::event::{By, DenyReason, EndReason, Event, Exit, Layers, What};
 use elevon_policy::grant::{Ends, Grant, GrantRecord, GrantedApplication, GrantedArguments, Origin};
@@ -61,6 +61,7 @@ fn every_kind_of_rule() -> Vec<Listed> {
     rules.extend([
         exactly(hash_rule(2), &["update"]),
         beginning(Rule { minimum_version: Some(Text::new("1.2-3")), ..hash_rule(3) }, &["install"]),
+        with_patterns(hash_rule(6), &["install", "nginx*"]),
         way(Rule { terms: Some(own_terms), ..hash_rule(4) }, Way::Justification),
         deny(hash_rule(5)),
         unreadable(),
@@ -83,6 +84,7 @@ fn bundle() -> Bundle {
 fn script_of_a_package() -> Application {
     Application {
         package: Some(Package {
+            system: PackageSystem::Dpkg,
             name: Text::new("tool-bin"),
             product: Text::new("tool"),
             version: Text::new("1.2-3"),

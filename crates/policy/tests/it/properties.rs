@@ -1,5 +1,6 @@
 //! What holds whatever the policy, the attempt and the time are.
 
+use elevon_policy::application::{Application, Lane, Package, PackageSystem, Vendor};
 use elevon_policy::bundle::{Bundle, DeployedTo};
 use elevon_policy::decide::{HeldGrant, Verdict};
 use elevon_policy::event::DenyReason;
@@ -7,7 +8,7 @@ use elevon_policy::grant::{Ends, Grant, GrantRecord, Origin};
 use elevon_policy::id::Version;
 use elevon_policy::lists::{Covers, Durations, Launches, PrivilegedApplicationList, Starts, Terms, Way};
 use elevon_policy::request::{Approval, ElevationRequest, RequestRecord};
-use elevon_policy::rule::{Finding, Listed, Rule};
+use elevon_policy::rule::{Finding, Listed, Rule, Specificity};
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::{Span, Timestamp};
 use proptest::collection::vec;
@@ -21,12 +22,20 @@ fn ways() -> impl Strategy<Value = Way> {
     prop::sample::select(vec![Way::Automatic, Way::Justification, Way::Approval, Way::Off])
 }
 
-/// Rules about a few files and folders, so that many of them match.
+fn names() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["tool", "Debian", "other"])
+}
+
+/// Rules about a few files, packages and folders, so that many of them match.
 fn rules() -> impl Strategy<Value = Rule> {
     let recognised = prop_oneof![
         (1u8..4).prop_map(hash_rule),
         (prop::sample::select(vec!["/", "/usr", "/usr/bin", "/opt"]), any::<bool>())
             .prop_map(|(path, below)| folder_rule(path, below)),
+        (names(), any::<bool>()).prop_map(|(vendor, verified)| vendor_rule(vendor, verified)),
+        (names(), names()).prop_map(|(product, vendor)| product_rule(product, vendor)),
+        (names(), names(), names())
+            .prop_map(|(product, vendor, name)| executable_rule(product, vendor, name)),
     ];
     let arguments = prop::option::of(vec(prop::sample::select(vec!["a", "b"]), 0..3));
     (recognised, prop::option::of(ways()), arguments, any::<bool>()).prop_map(
@@ -112,12 +121,28 @@ fn policies() -> impl Strategy<Value = Policy> {
     )
 }
 
+/// A package, and whether there is a database at all.
+fn packages() -> impl Strategy<Value = (Option<Package>, bool)> {
+    let package = (names(), prop::option::of((names(), any::<bool>())), any::<bool>()).prop_map(
+        |(product, vendor, unmodified)| Package {
+            system: PackageSystem::Dpkg,
+            name: Text::new(product),
+            product: Text::new(product),
+            version: Text::new("1.0"),
+            vendor: vendor.map(|(name, verified)| Vendor { name: Text::new(name), verified }),
+            unmodified,
+        },
+    );
+    prop_oneof![package.prop_map(|package| (Some(package), true)), Just((None, true)), Just((None, false))]
+}
+
 fn attempts() -> impl Strategy<Value = Try> {
     let path = prop::sample::select(vec!["/usr/bin/x", "/opt/x", "/home/alice/x"]);
     let arguments = vec(prop::sample::select(vec!["a", "b"]), 0..3);
-    (path, 1u8..5, arguments, any::<bool>(), any::<bool>(), times()).prop_map(
-        |(path, digest, arguments, trusted, by_alice, now)| {
-            let file = program(path, digest);
+    let path = prop_oneof![path, Just("/usr/bin/tool")];
+    (path, 1u8..5, arguments, any::<bool>(), any::<bool>(), times(), packages()).prop_map(
+        |(path, digest, arguments, trusted, by_alice, now, (package, package_database))| {
+            let file = Application { package, package_database, ..program(path, digest) };
             let argv: Vec<_> = ["x"].into_iter().chain(arguments).collect();
             let attempt = attempt(if trusted { file } else { untrusted(file) }, &argv).at(now);
             if by_alice { attempt } else { attempt.by(bob()) }
@@ -176,7 +201,8 @@ proptest! {
         let before = policy.decide(&attempt).verdict;
         let mut with = policy.clone().allow([unreadable()]).block([unreadable()]);
         for deployed in &mut with.bundle.privileged_application_lists {
-            deployed.policy.rules.insert(0, unreadable());
+            let rules = &mut deployed.policy.rules;
+            *rules = std::iter::once(unreadable()).chain(rules.iter().cloned()).collect();
         }
         prop_assert_eq!(with.decide(&attempt).verdict, before);
         let mut alone = Policy { bundle: Bundle::default(), ..policy };
@@ -186,6 +212,32 @@ proptest! {
         prop_assert!(refused);
         let reported = decision.reasons.iter().any(|reason| matches!(reason.finding, Finding::CannotEvaluate { .. }));
         prop_assert!(reported);
+    }
+
+    /// The index leaves out nothing that has something to say.
+    #[test]
+    fn every_rule_that_has_something_to_say_says_it(rules in vec(listed(), 0..12), attempt in attempts()) {
+        let each = rules.iter().map(|rule| rule.recognise(&attempt.application, &attempt.argv));
+        let expected: Vec<_> = each.filter(|finding| *finding != Finding::Differs).collect();
+        let policy = Policy { bundle: Bundle::default(), ..Policy::default() }.allow(rules);
+        let told: Vec<_> = policy.decide(&attempt).reasons.into_iter().map(|reason| reason.finding).collect();
+        prop_assert_eq!(told, expected);
+    }
+
+    /// Whatever vendor, product and name are allowed, a file that no package owns unmodified is let through by none of them.
+    #[test]
+    fn rules_about_packages_let_through_only_what_a_package_recorded(
+        rules in vec(rules(), 0..8), attempt in attempts(),
+    ) {
+        let about_packages = rules.into_iter().filter(|rule| {
+            let by = rule.recognises.specificity();
+            Specificity::Vendor <= by && by < Specificity::FileHash
+        });
+        let policy = Policy::default().list(list(1, Way::Automatic, about_packages.map(Listed::Rule)));
+        let recorded = attempt.application.package.as_ref().is_some_and(|package| package.unmodified);
+        if !recorded || attempt.application.lane != Lane::Trusted {
+            prop_assert!(is_refused(&policy, &attempt));
+        }
     }
 
     #[test]

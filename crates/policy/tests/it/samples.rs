@@ -3,7 +3,9 @@
 use std::fmt::Debug;
 use std::str::FromStr;
 
-use elevon_policy::application::{Application, Distrust, Interpreter, Lane, Sha256, User};
+use elevon_policy::application::{
+    Application, Distrust, Interpreter, Lane, Package, PackageSystem, Sha256, User, Vendor,
+};
 use elevon_policy::bundle::{Bundle, Deployed, DeployedTo};
 use elevon_policy::decide::{Attempt, HeldGrant, Holdings};
 use elevon_policy::grant::{Ends, Grant, GrantedApplication, GrantedArguments, Origin, PolicyReference};
@@ -12,6 +14,7 @@ use elevon_policy::id::{ComputerId, Version};
 use elevon_policy::lists::{
     ApplicationList, AppliesTo, AtExpiry, Launches, PrivilegedApplicationList, RunsAs, Terms, Way,
 };
+use elevon_policy::pattern::Pattern;
 use elevon_policy::rule::{ArgumentPattern, Listed, Outcome, Recognises, Rule};
 use elevon_policy::sheet::{Lock, LockedOut};
 use elevon_policy::text::{OsText, Text};
@@ -61,6 +64,7 @@ pub(crate) fn program(path: &str, digest: u8) -> Application {
         lane: Lane::Trusted,
         interpreter: None,
         package: None,
+        package_database: true,
     }
 }
 
@@ -72,7 +76,8 @@ pub(crate) fn untrusted(application: Application) -> Application {
 
 /// The same file as a script.
 pub(crate) fn script(application: Application, interpreter: &str, digest: u8) -> Application {
-    let interpreter = Interpreter { path: OsText::from(interpreter), sha256: bytes(digest), argument: None };
+    let interpreter =
+        Interpreter { path: OsText::from(interpreter), sha256: bytes(digest), argument: None, package: None };
     Application { interpreter: Some(interpreter), ..application }
 }
 
@@ -251,6 +256,40 @@ pub(crate) fn exactly(rule: Rule, words: &[&str]) -> Listed {
 
 pub(crate) fn beginning(rule: Rule, words: &[&str]) -> Listed {
     Listed::Rule(Rule { arguments: ArgumentPattern::Prefix { arguments: os(words) }, ..rule })
+}
+
+pub(crate) fn with_patterns(rule: Rule, patterns: &[&str]) -> Listed {
+    let arguments = os(patterns).into_iter().map(Pattern::new).collect();
+    Listed::Rule(Rule { arguments: ArgumentPattern::Patterns { arguments }, ..rule })
+}
+
+/// A file that a package owns and nobody changed since; its vendor is verified.
+pub(crate) fn packaged(application: Application, product: &str, vendor: &str, version: &str) -> Application {
+    let package = Package {
+        system: PackageSystem::Dpkg,
+        name: Text::new(format!("{product}-bin")),
+        product: Text::new(product),
+        version: Text::new(version),
+        vendor: Some(Vendor { name: Text::new(vendor), verified: true }),
+        unmodified: true,
+    };
+    Application { package: Some(package), ..application }
+}
+
+pub(crate) fn vendor_rule(vendor: &str, verified: bool) -> Rule {
+    rule(Recognises::Vendor { vendor: Text::new(vendor), verified })
+}
+
+pub(crate) fn product_rule(product: &str, vendor: &str) -> Rule {
+    rule(Recognises::Product { product: Text::new(product), vendor: Text::new(vendor) })
+}
+
+pub(crate) fn executable_rule(product: &str, vendor: &str, file_name: &str) -> Rule {
+    rule(Recognises::VerifiedExecutable {
+        product: Text::new(product),
+        vendor: Text::new(vendor),
+        file_name: OsText::from(file_name),
+    })
 }
 
 /// A rule of a kind that this version does not know.

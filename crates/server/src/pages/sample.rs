@@ -40,6 +40,7 @@ pub(crate) fn application(path: &str) -> Application {
         lane: Lane::Trusted,
         interpreter: None,
         package: None,
+        package_database: true,
     }
 }
 

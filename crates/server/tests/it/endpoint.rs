@@ -162,6 +162,7 @@ pub(crate) fn tool() -> Application {
         lane: Lane::Trusted,
         interpreter: None,
         package: None,
+        package_database: true,
     }
 }
 

@@ -54,8 +54,10 @@ fn application() -> Application {
             path: OsText::from("/usr/bin/dash"),
             sha256: Sha256([2; 32]),
             argument: Some(OsText::from("-e")),
+            package: None,
         }),
         package: None,
+        package_database: true,
     }
 }
 

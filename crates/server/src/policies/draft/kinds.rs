@@ -61,7 +61,7 @@ pub const KINDS: [Kind; 6] = [
         told: "One file of a product by a vendor, unmodified since its package.",
         fields: &[PRODUCT, VENDOR, field("file_name", "File name", "tcpdump", true)],
         tick: None,
-        needs: Some(Needs::PackageFacts),
+        needs: None,
         versioned: true,
     },
     Kind {
@@ -70,7 +70,7 @@ pub const KINDS: [Kind; 6] = [
         told: "Every program of a product by a vendor.",
         fields: &[PRODUCT, VENDOR],
         tick: None,
-        needs: Some(Needs::PackageFacts),
+        needs: None,
         versioned: true,
     },
     Kind {
@@ -79,7 +79,7 @@ pub const KINDS: [Kind; 6] = [
         told: "Every program by a vendor.",
         fields: &[VENDOR],
         tick: Some(("verified", "Only where a signature stands behind the vendor’s name")),
-        needs: Some(Needs::PackageFacts),
+        needs: None,
         versioned: true,
     },
     Kind {

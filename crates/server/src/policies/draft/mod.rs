@@ -75,7 +75,7 @@ pub fn privileged(form: &mut Form, id: PolicyId, now: Timestamp) -> Option<Privi
             "all_allowed_applications" => AppliesTo::AllAllowedApplications,
             _ => AppliesTo::SpecificApplications,
         },
-        rules,
+        rules: rules.into(),
         terms: terms?,
     };
     (!form.is_refused()).then_some(list)
@@ -91,7 +91,7 @@ pub fn list(form: &mut Form, id: PolicyId, now: Timestamp) -> Option<Application
         name: name?,
         description: Text::new(form.text("description").trim()),
         enabled: form.has("enabled"),
-        rules,
+        rules: rules.into(),
     };
     (!form.is_refused()).then_some(list)
 }
@@ -190,7 +190,7 @@ mod tests {
             enabled: false,
             elevate: Way::Justification,
             applies_to: AppliesTo::AllAllowedApplications,
-            rules,
+            rules: rules.into(),
             terms,
         }
     }

@@ -3,6 +3,7 @@
 use elevon_policy::application::{InvalidDigest, Sha256};
 use elevon_policy::id::RuleId;
 use elevon_policy::lists::Terms;
+use elevon_policy::pattern::Pattern;
 use elevon_policy::risk;
 use elevon_policy::rule::{ArgumentPattern, Listed, Needs, Outcome, Recognises, Rule};
 use elevon_policy::text::{OsText, Text};
@@ -96,14 +97,10 @@ fn one(form: &Form, number: usize) -> RuleDraft {
         "product" => risk::equals_root(&named("product")),
         _ => None,
     };
-    let needs = match form.text(format!("{at}.minimum_version")).trim() {
-        "" => kind.needs,
-        _ => kind.needs.or(Some(Needs::PackageFacts)),
-    };
     let denies = form.is(format!("{at}.elevate"), "deny");
     let folder = (kind.word == "folder_path").then(|| form.text(format!("{at}.path")).trim().to_owned());
     RuleDraft {
-        needs: needs.map(Needs::sentence),
+        needs: kind.needs.map(Needs::sentence),
         equals_root: equals_root.filter(|_| !denies),
         folder: folder.filter(|path| !denies && !path.is_empty()),
         number,
@@ -178,13 +175,16 @@ fn write_rule(form: &mut Form, at: &str, rule: &Rule) {
             }
         }
     }
-    let (pattern, arguments) = match &rule.arguments {
-        ArgumentPattern::Any => ("any", &[] as &[OsText]),
-        ArgumentPattern::Exact { arguments } => ("exact", arguments.as_slice()),
-        ArgumentPattern::Prefix { arguments } => ("prefix", arguments.as_slice()),
+    let (pattern, arguments): (_, Vec<&OsText>) = match &rule.arguments {
+        ArgumentPattern::Any => ("any", Vec::new()),
+        ArgumentPattern::Exact { arguments } => ("exact", arguments.iter().collect()),
+        ArgumentPattern::Prefix { arguments } => ("prefix", arguments.iter().collect()),
+        ArgumentPattern::Patterns { arguments } => {
+            ("patterns", arguments.iter().map(Pattern::written).collect())
+        }
     };
     set("arguments", pattern);
-    set("argument_list", &arguments.iter().map(OsText::escaped).collect::<Vec<_>>().join("\n"));
+    set("argument_list", &arguments.iter().map(|argument| argument.escaped()).collect::<Vec<_>>().join("\n"));
     set("minimum_version", rule.minimum_version.as_ref().map_or("", Text::as_untrusted));
     match (rule.outcome, rule.elevate) {
         (Outcome::Deny, _) => set("elevate", "deny"),
@@ -327,6 +327,10 @@ fn argument_pattern(form: &mut Form, at: &str) -> Option<ArgumentPattern> {
             None
         }
         ("prefix", Ok(arguments)) => Some(ArgumentPattern::Prefix { arguments }),
+        ("patterns", Ok(arguments)) => {
+            let arguments = arguments.into_iter().map(Pattern::new).collect();
+            Some(ArgumentPattern::Patterns { arguments })
+        }
         (_, Ok(arguments)) if !arguments.is_empty() => {
             form.refuse(&name, "Any arguments are chosen, and some are written here; choose one.");
             None
