@@ -72,6 +72,17 @@ document.addEventListener("htmx:afterSettle", (event) => {
   if (list) count(list);
 });
 
+// A server that cannot be reached is said, not hidden; the list tries again by itself.
+for (const gone of ["htmx:sendError", "htmx:responseError"]) document.addEventListener(gone, () => stale(true));
+document.addEventListener("htmx:beforeSwap", () => stale(false));
+
+function stale(is) {
+  const note = document.getElementById("stale");
+  if (!note || note.hidden === !is) return;
+  note.hidden = !is;
+  say(is ? note.textContent : "The server is reached again");
+}
+
 // ---- keys: only while a row of the list has the focus, so that nothing typed elsewhere decides anything ----
 document.addEventListener("keydown", (event) => {
   if (event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input, textarea, select")) return;

@@ -1,7 +1,7 @@
 //! An event in one sentence, with its details and where they lead.
 
 use elevon_policy::event::{DenyReason, Event, Exit, Layers, What};
-use elevon_policy::grant::{Ends, Grant, GrantedApplication};
+use elevon_policy::grant::{Grant, GrantedApplication};
 use elevon_policy::request::LapseReason;
 use elevon_policy::text::Text;
 use elevon_policy::time::Timestamp;
@@ -9,7 +9,7 @@ use elevon_policy::time::Timestamp;
 use super::Row;
 use crate::pages::command::Command;
 use crate::pages::moment::{clock, words};
-use crate::pages::words::{application_name, counted, ended, exit, granted_command};
+use crate::pages::words::{application_name, counted, ended, exit, granted_command, until};
 
 /// An event as a row of the report.
 #[derive(Debug, Clone)]
@@ -214,19 +214,6 @@ impl Teller {
             What::ApiTokenCreated { name, role, .. } => {
                 format!("{by} made the API token {}, {}", name.visible(), role.visible())
             }
-        }
-    }
-}
-
-fn until(grant: &Grant, spoken_of: Timestamp) -> String {
-    match grant.ends {
-        Ends::At { end } => format!("until {}", clock(end, spoken_of)),
-        Ends::AfterFirstLaunch { duration, latest_start } => {
-            format!(
-                "for {} from the first launch, which must come before {}",
-                words(duration),
-                clock(latest_start, spoken_of)
-            )
         }
     }
 }

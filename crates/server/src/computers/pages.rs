@@ -53,6 +53,7 @@ impl ComputersPage {
 
     fn held(&self, computer: &Row) -> String {
         match computer.held_version {
+            _ if computer.revoked => "ends with its lease".to_owned(),
             None => "holds nothing yet".to_owned(),
             Some(held) if held == computer.sheet_version => "up to date".to_owned(),
             Some(_) => "an older one".to_owned(),

@@ -33,9 +33,7 @@ impl ActivePage {
     fn left(&self, row: &Row) -> String {
         match row.record.state {
             GrantState::Scheduled => "starts at its first launch".to_owned(),
-            GrantState::Revoking => {
-                format!("revoking since {}", brief(self.frame.now.since(row.record.since)))
-            }
+            GrantState::Revoking => format!("revoking since {}", self.frame.clock(row.record.since)),
             _ => format!("{} left", brief(row.record.runs_out().since(self.frame.now))),
         }
     }
@@ -62,6 +60,10 @@ impl GrantPage {
         let row = super::find(app, &frame.reader, id).await?;
         let launches = launches::of_grant(app, &frame.reader, id).await?;
         Ok(Self { may_revoke: frame.may(Needs::Approver), frame, row, launches, form })
+    }
+
+    fn is_active(&self) -> bool {
+        self.row.record.state.in_force() || self.row.record.state == GrantState::Revoking
     }
 
     fn headline(&self) -> String {
@@ -178,4 +180,75 @@ pub async fn revoke(
     }
     let page = GrantPage::of(&app, frame.clone(), id, form).await?;
     frame.refuse(&page)
+}
+
+#[cfg(test)]
+mod tests {
+    use elevon_policy::decide::Offer;
+    use elevon_policy::grant::GrantRecord;
+    use elevon_policy::lists::{Covers, Terms, Way};
+    use elevon_policy::request::Approval;
+    use elevon_policy::rule::Specificity;
+    use elevon_policy::time::Span;
+
+    use super::*;
+    use crate::auth::Role;
+    use crate::pages::sample::{NOW, application, frame, request};
+
+    fn page(state: GrantState) -> GrantPage {
+        let asked = request(application("/usr/bin/tcpdump"), &["tcpdump", "-i", "eth0"], "x");
+        let frame = frame("erin", Role::Approver);
+        let offer = Offer {
+            policy: asked.record.asked.policy,
+            name: Text::new("Developer tools"),
+            way: Way::Approval,
+            specificity: Specificity::FileHash,
+            terms: Terms::default(),
+        };
+        let approval = Approval {
+            duration: Span::from_mins(10),
+            covers: Covers::ExactArguments,
+            comment: Text::new(""),
+        };
+        let (by, seen) = (frame.actor().decider.clone(), Version::FIRST);
+        let id = GrantId::new(NOW, [5; 10]);
+        let (_, grant) = asked.record.approve(&by, seen, approval, &offer, id, NOW).expect("approved");
+        let mut record = GrantRecord::given(grant, NOW);
+        if state != GrantState::Active {
+            record = record.step(state, NOW).expect("a step of its life");
+        }
+        let row = Row {
+            record,
+            host_name: Text::new("ws-2214"),
+            last_seen: None,
+            policy_name: Text::new("Developer tools"),
+        };
+        GrantPage { frame, row, launches: Vec::new(), may_revoke: true, form: Form::default() }
+    }
+
+    #[test]
+    fn a_grant_in_force_can_be_taken_back_and_says_what_that_does() {
+        let html = page(GrantState::Active).render().expect("renders");
+        for told in [
+            "bob may run tcpdump as root on ws-2214",
+            "10 min</time> left",
+            "/revoke",
+            "-i eth0</code> exactly",
+        ] {
+            assert!(html.contains(told), "{told}: {html}");
+        }
+        assert!(html.contains("is not online: it happens when it next reaches the server"), "{html}");
+    }
+
+    #[test]
+    fn a_revocation_stays_visible_until_the_computer_has_answered() {
+        let html = page(GrantState::Revoking).render().expect("renders");
+        assert!(
+            html.contains("revoking since 15:24 UTC") && html.contains("something may still run"),
+            "{html}"
+        );
+        assert!(!html.contains("/revoke\""), "{html}");
+        let over = page(GrantState::Expired).render().expect("renders");
+        assert!(over.contains("Its time ran out") && !over.contains("every 1s"), "{over}");
+    }
 }

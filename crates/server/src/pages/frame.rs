@@ -12,7 +12,7 @@ use elevon_policy::text::Text;
 use elevon_policy::time::Timestamp;
 
 use super::flash::Flash;
-use super::moment::{Moment, exact};
+use super::moment::{Moment, clock, exact};
 use crate::app::App;
 use crate::auth::{Actor, Needs, Reader, Role};
 use crate::error::Error;
@@ -147,6 +147,11 @@ impl Frame {
     /// The exact time.
     pub fn exactly(&self, at: impl Borrow<Timestamp>) -> String {
         exact(*at.borrow())
+    }
+
+    /// The time of day, with the day where it is not today.
+    pub fn clock(&self, at: impl Borrow<Timestamp>) -> String {
+        clock(*at.borrow(), self.now)
     }
 
     /// Whether a computer is online, or when it last was, as a tag.

@@ -1,11 +1,13 @@
 //! Words and tones that several rooms' pages share.
 
 use elevon_policy::event::{EndReason, Exit};
-use elevon_policy::grant::{Grant, GrantState, GrantedApplication, GrantedArguments};
+use elevon_policy::grant::{Ends, Grant, GrantState, GrantedApplication, GrantedArguments};
 use elevon_policy::request::RequestState;
 use elevon_policy::rule::Recognises;
+use elevon_policy::time::Timestamp;
 
 use super::command::Command;
+use super::moment::{clock, words};
 
 /// The stylesheet's word for a request's state.
 pub fn request_tone(state: &RequestState) -> &'static str {
@@ -55,6 +57,20 @@ pub fn granted_command(grant: &Grant) -> String {
             format!("{} with any arguments", path.visible())
         }
         (GrantedApplication::Rule { .. }, _) => granted_application(grant),
+    }
+}
+
+/// Until when a grant is good, as the end of a sentence.
+pub fn until(grant: &Grant, spoken_of: Timestamp) -> String {
+    match grant.ends {
+        Ends::At { end } => format!("until {}", clock(end, spoken_of)),
+        Ends::AfterFirstLaunch { duration, latest_start } => {
+            format!(
+                "for {} from the first launch, which must come before {}",
+                words(duration),
+                clock(latest_start, spoken_of)
+            )
+        }
     }
 }
 

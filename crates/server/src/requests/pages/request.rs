@@ -22,6 +22,7 @@ use crate::pages::flash::Flash;
 use crate::pages::form::Form;
 use crate::pages::frame::Frame;
 use crate::pages::moment::{brief, words};
+use crate::pages::words::until;
 use crate::requests::{self, Row};
 use crate::{computers, pages};
 
@@ -34,6 +35,8 @@ struct RequestPage {
     before: Vec<Row>,
     standing: Standing,
     form: Form,
+    /// Whether the policies in force would refuse it now.
+    withdrawn: bool,
     /// To choose from, the longest first.
     durations: Vec<Span>,
     /// Whether the policy lets a grant cover any arguments.
@@ -51,6 +54,7 @@ impl RequestPage {
             RequestState::Pending => requests::offer(app, &frame.reader, &row.record).await?,
             _ => None,
         };
+        let withdrawn = offer.is_none();
         let terms = offer.map(|offer| offer.terms).unwrap_or_default();
         let durations = durations(row.record.asked.duration, &terms);
         let form = form.unwrap_or_else(|| {
@@ -67,6 +71,7 @@ impl RequestPage {
             operating_system: computer.operating_system,
             before,
             form,
+            withdrawn,
             durations,
         })
     }
@@ -232,11 +237,11 @@ pub async fn approve(
             Ok(grant) => {
                 let row = requests::find(&app, &frame.reader, id).await?;
                 let told = format!(
-                    "Approved: {} may run {} on {} for {}.",
+                    "Approved: {} may run {} on {} {}.",
                     row.record.asked.user.name.visible(),
                     row.record.asked.application.name().visible(),
                     row.host_name.visible(),
-                    words(duration)
+                    until(&grant, app.now())
                 );
                 let to_grant = format!("/grants/{}", grant.id);
                 return if form.is("from", "list") {
@@ -326,6 +331,7 @@ mod tests {
             operating_system: Text::new("Debian GNU/Linux 12 (bookworm)"),
             before: Vec::new(),
             form: Form::default(),
+            withdrawn: false,
             durations: vec![Span::from_mins(15), Span::from_mins(5)],
             any_arguments: false,
             starts: Starts::AtApproval,
