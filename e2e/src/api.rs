@@ -121,10 +121,10 @@ impl Api {
         Ok(self.events()?.into_iter().map(|event| event.kind).collect())
     }
 
-    /// Waits for a pending request whose application's path ends with `name`; gives its id.
+    /// Waits for a pending request whose application's path has `name` in it; gives its id.
     pub fn pending(&self, name: &str) -> Result<String> {
         let found =
-            self.event("request.made", |event| event.text("/request/application/path").ends_with(name))?;
+            self.event("request.made", |event| event.text("/request/application/path").contains(name))?;
         let id = found.text("/request/id");
         self.request_is(&id, "pending")?;
         Ok(id)

@@ -7,7 +7,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use elevon_e2e::browser::Browser;
 use elevon_e2e::clock::SOON;
-use elevon_e2e::site::PASSWORD;
+use elevon_e2e::person::Person;
+use elevon_e2e::policy::{folder, privileged};
+use elevon_e2e::program::run;
+use elevon_e2e::site::{Layout, PASSWORD, Site};
 
 use crate::scene::Scene;
 
@@ -36,18 +39,16 @@ fn picture(browser: &Browser, name: &str) -> Result<()> {
 fn an_approver_agrees_in_chromium_and_the_command_starts() -> Result<()> {
     let scene = Scene::set()?;
     let good = scene.site.install("asked", "good")?;
-    let browser = Browser::start(&scene.site.tree.join("logs"), 1280, 860)?;
+    let browser = Browser::start(&scene.site.tree.join("logs"), 1280, 800)?;
     sign_in(&browser, &scene.site.address, "approver")?;
     // She sits before the open list; the request appears by itself.
     browser.open(&format!("{}/access", scene.site.address))?;
     let (mut waiting, request) = scene.ask("30m", &[good.to_str().unwrap(), "--verbose"])?;
     let link = browser.find(&format!("a[href*='/requests/{request}']"))?;
     browser.says("because the test says so")?;
-    picture(&browser, "access")?;
     browser.click(&link)?;
     browser.says(good.to_str().unwrap())?;
     browser.says(&scene.site.alice.name)?;
-    picture(&browser, "request")?;
     let form = format!("form[action$='/requests/{request}/approve']");
     browser.fill(&browser.find(&format!("{form} [name=comment]"))?, "looks fine")?;
     let button = browser.find(&format!("{form} button[type=submit], {form} button:not([type])"))?;
@@ -59,11 +60,57 @@ fn an_approver_agrees_in_chromium_and_the_command_starts() -> Result<()> {
     browser.open(&format!("{}/grants/{grant}", scene.site.address))?;
     browser.says(&scene.site.alice.name)?;
     browser.says("good")?;
-    picture(&browser, "grant")?;
     browser.open(&format!("{}/events", scene.site.address))?;
     browser.says("good")?;
-    picture(&browser, "events")?;
     let complaints = browser.complaints().context("read the browser's log")?;
+    assert!(complaints.is_empty(), "the console's pages made the browser complain: {complaints:?}");
+    Ok(())
+}
+
+/// Two people ask for three things. The pictures in the documents come from here.
+#[test]
+fn the_list_shows_what_waits_and_what_equals_root() -> Result<()> {
+    let free =
+        |wish: &str, otherwise: String| if Person::is_free(wish) { wish.to_owned() } else { otherwise };
+    let unique = Layout::unique()?;
+    let layout =
+        Layout { alice: free("maria", unique.alice), bob: free("tomas", unique.bob), ..Layout::unique()? };
+    let site = Site::start_as(layout)?;
+    site.deploy(&privileged("System tools", vec![folder(Path::new("/usr/bin"), false)?])?)?;
+    let ask = |person: &Person, span: &str, why: &str, command: &[&str]| -> Result<()> {
+        let asks = ["run", "--no-wait", "--for", span, "--justification", why, "--"];
+        run(&mut site.elevon(person, &[&asks, command].concat())?, b"")?.expect(124);
+        site.api.pending(&format!("/{}", command[0])).map(drop)
+    };
+    ask(
+        &site.alice,
+        "15m",
+        "Wi-Fi drops on floor 3; watch the kernel while it does (NET-4127)",
+        &["dmesg", "--follow"],
+    )?;
+    ask(&site.alice, "30m", "find what fills the disk before tonight's backup", &["du", "-xh", "/var"])?;
+    ask(&site.bob, "1h", "point the build at the new mirror until DNS is changed", &["vim", "/etc/hosts"])?;
+    let du = site.api.pending("/du")?;
+    site.signed_in("owner")?.approve(&du, Some("15m"), "15 minutes should do")?;
+    run(&mut site.elevon(&site.alice, &["run", "--", "du", "-xh", "/var"])?, b"")?.expect(0);
+    site.api.event("launch.ended", |_| true)?;
+
+    let browser = Browser::start(&site.tree.join("logs"), 1280, 800)?;
+    sign_in(&browser, &site.address, "approver")?;
+    browser.open(&format!("{}/access", site.address))?;
+    browser.says("NET-4127")?;
+    browser.says("new mirror")?;
+    assert!(!browser.text()?.contains("backup"), "what was decided does not wait any more");
+    assert!(browser.title()?.contains("(2)"), "the title counts: {}", browser.title()?);
+    picture(&browser, "access")?;
+    let vim = site.api.pending("/vim")?;
+    browser.open(&format!("{}/requests/{vim}", site.address))?;
+    browser.says("quals root")?;
+    picture(&browser, "request")?;
+    browser.open(&format!("{}/events", site.address))?;
+    browser.says("15 minutes should do")?;
+    picture(&browser, "events")?;
+    let complaints = browser.complaints()?;
     assert!(complaints.is_empty(), "the console's pages made the browser complain: {complaints:?}");
     Ok(())
 }

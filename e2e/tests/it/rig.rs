@@ -63,14 +63,14 @@ fn a_terminal_is_one() -> Result<()> {
         "--",
         "/bin/sh",
         "-c",
-        "read word; echo got $word; tty; sleep 100",
+        "read word; tty; echo got $word; exec sleep 100",
     ]);
     let mut terminal = Terminal::open(&mut command)?;
     assert!(terminal.modes()?.are_sane());
     terminal.resize(33, 99)?;
     terminal.send("hello\n")?;
-    terminal.expect("got hello")?;
     terminal.expect("/dev/pts/")?;
+    terminal.expect("got hello")?;
     assert_eq!(terminal.size()?, (33, 99));
     terminal.send("\x03")?;
     assert_eq!(terminal.exit(SOON)?, 130);
