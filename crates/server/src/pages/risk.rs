@@ -1,6 +1,6 @@
 //! What someone who decides should know of an application, in words beside the decision.
 
-use elevon_policy::application::{Application, Lane};
+use elevon_policy::application::{Application, Distrust, Lane};
 use elevon_policy::risk::{self, Risk};
 use elevon_policy::text::Text;
 use elevon_policy::time::Span;
@@ -22,7 +22,8 @@ pub fn tags(application: &Application) -> Vec<&'static str> {
         .iter()
         .map(|risk| match risk {
             Risk::EqualsRoot { .. } => "equals root",
-            Risk::UserWritable { .. } => "user-writable, bound to hash",
+            Risk::UserWritable { lane } if by_others(lane) => "user-writable, bound to hash",
+            Risk::UserWritable { .. } => "not trusted, bound to hash",
         })
         .collect()
 }
@@ -42,10 +43,23 @@ pub fn notes(application: &Application, host_name: &Text, span: &Span) -> Vec<No
                 ),
             },
             Risk::UserWritable { lane } => {
-                Note { title: "User-writable, bound to hash.", sentence: user_writable(&lane) }
+                let title = if by_others(&lane) {
+                    "User-writable, bound to hash."
+                } else {
+                    "Not trusted, bound to hash."
+                };
+                Note { title, sentence: user_writable(&lane) }
             }
         })
         .collect()
+}
+
+/// Whether it is people who could change the file, and not where it lies that proves nothing.
+fn by_others(lane: &Lane) -> bool {
+    matches!(
+        lane,
+        Lane::Untrusted { because: Distrust::Owner | Distrust::Writable | Distrust::AccessList, .. }
+    )
 }
 
 fn user_writable(lane: &Lane) -> String {

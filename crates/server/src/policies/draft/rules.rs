@@ -27,6 +27,7 @@ pub struct RuleDraft {
     pub needs: Option<&'static str>,
     equals_root: Option<risk::Kind>,
     folder: Option<String>,
+    unverified: bool,
 }
 
 impl RuleDraft {
@@ -48,7 +49,10 @@ impl RuleDraft {
         let everything = self.folder.as_deref().filter(|path| shells_live(path)).map(|path| {
             format!("{path} has shells and interpreters in it: whoever may run those as root can do anything on the computer.")
         });
-        equals_root.into_iter().chain(everything).chain(folder).collect()
+        let unverified = self.unverified.then(|| {
+            "Without a signature behind it, the vendor is whatever the package calls itself.".to_owned()
+        });
+        equals_root.into_iter().chain(everything).chain(folder).chain(unverified).collect()
     }
 
     /// Whether someone has to say that they know what they do.
@@ -101,6 +105,7 @@ fn one(form: &Form, number: usize) -> RuleDraft {
     let folder = (kind.word == "folder_path").then(|| form.text(format!("{at}.path")).trim().to_owned());
     RuleDraft {
         needs: kind.needs.map(Needs::sentence),
+        unverified: kind.word == "vendor" && !denies && !form.has(format!("{at}.verified")),
         equals_root: equals_root.filter(|_| !denies),
         folder: folder.filter(|path| !denies && !path.is_empty()),
         number,

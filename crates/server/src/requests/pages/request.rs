@@ -5,7 +5,7 @@ use axum::Form as Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use elevon_policy::application::Lane;
+use elevon_policy::application::{Lane, Package};
 use elevon_policy::id::{GrantId, RequestId, Version};
 use elevon_policy::lists::{Covers, Starts, Terms};
 use elevon_policy::request::{Approval, LapseReason, RequestState};
@@ -91,27 +91,15 @@ impl RequestPage {
 
     fn application(&self) -> String {
         let application = &self.row.record.asked.application;
-        let package = application.package.as_ref().map(|package| {
-            let vendor = package
-                .vendor
-                .as_ref()
-                .map(|vendor| format!(" by {}", vendor.name.visible()))
-                .unwrap_or_default();
-            let modified = if package.unmodified {
-                "unmodified since its package"
-            } else {
-                "not as its package recorded it"
-            };
-            format!("{} {}{vendor}, {modified}; ", package.product.visible(), package.version.visible())
-        });
+        let package = match &application.package {
+            Some(found) => format!("{}; ", package(found)),
+            None if application.package_database => "no package owns it; ".to_owned(),
+            None => String::new(),
+        };
         let owner =
             if application.owner == 0 { "root".to_owned() } else { format!("uid {}", application.owner) };
-        format!(
-            "{}{}, owned by {owner}, mode {:04o}",
-            package.unwrap_or_default(),
-            size(application.size),
-            application.mode & 0o7777
-        )
+        let mode = application.mode & 0o7777;
+        format!("{package}{}, owned by {owner}, mode {mode:04o}", size(application.size))
     }
 
     fn lane(&self) -> String {
@@ -196,6 +184,21 @@ fn durations(asked: Span, terms: &Terms) -> Vec<Span> {
     spans.dedup();
     spans.reverse();
     spans
+}
+
+/// `apt 2.6.1 by Debian, unmodified since its package`.
+pub fn package(package: &Package) -> String {
+    let vendor = match &package.vendor {
+        Some(vendor) if vendor.verified => format!(" by {}", vendor.name.visible()),
+        Some(vendor) => format!(" by {} (unverified)", vendor.name.visible()),
+        None => " by an unknown vendor".to_owned(),
+    };
+    let state = if package.unmodified {
+        "unmodified since its package"
+    } else {
+        "not, or not provably, as its package recorded it"
+    };
+    format!("{} {}{vendor}, {state}", package.product.visible(), package.version.visible())
 }
 
 /// `512 bytes`, `1.4 MB`.
