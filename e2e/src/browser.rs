@@ -144,7 +144,11 @@ impl Browser {
     pub fn prefer(&self, scheme: &str) -> Result<()> {
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         let command = json!({ "cmd": "Emulation.setEmulatedMedia", "params": features });
-        self.call("POST", "/goog/cdp/execute", &command).map(drop)
+        self.call("POST", "/goog/cdp/execute", &command)?;
+        let script = json!({ "script": "return document.getAnimations().length === 0", "args": [] });
+        until("the colours to have changed", SOON, || {
+            Ok(self.call("POST", "/execute/sync", &script)?.as_bool().filter(|still| *still).map(drop))
+        })
     }
 
     /// Saves a picture of the window.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::sample;
-use super::told::{event, observed, step, typed};
+use super::told::{event, line, observed, step, typed};
 use crate::clock::{SOON, Stopwatch, now, throughout, until};
 use crate::console::Console;
 use crate::program::{Program, Ran, must, run};
@@ -120,7 +120,7 @@ impl<'a> Story<'a> {
         );
         observed(&format!("{}: id runs again, nobody is asked", self.site.alice.name));
         let asks = ["run", "--for", "5m", "--justification", "me too", "--no-wait", "--", "id"];
-        typed(&self.site.bob.name, &format!("elevon {}", asks.join(" ")));
+        typed(&self.site.bob.name, &format!("elevon {}", line(&asks)));
         let ran = run(&mut self.site.elevon(&self.site.bob, &asks)?, b"")?;
         ensure!(ran.code() == 124 && ran.out.is_empty(), "bob ran it: {} {}", ran.code(), ran.text());
         observed(&ran.err);
@@ -161,8 +161,17 @@ impl<'a> Story<'a> {
         ));
         let program = self.tool.to_string_lossy().into_owned();
         let file = heart.to_string_lossy().into_owned();
-        let asks = ["run", "--for", "5m", "--justification", "once more", "--no-wait", "--", &program, &file];
-        let ran = run(&mut self.site.elevon(&self.site.alice, &asks)?, b"")?;
+        let ran = self.alice(&[
+            "run",
+            "--for",
+            "5m",
+            "--justification",
+            "once more",
+            "--no-wait",
+            "--",
+            &program,
+            &file,
+        ])?;
         ensure!(ran.code() == 124 && ran.out.is_empty(), "it ran once more: {} {}", ran.code(), ran.text());
         observed("the next launch is not covered any more: it would have to be asked for again");
         Ok(())
@@ -206,15 +215,14 @@ impl<'a> Story<'a> {
     }
 
     fn alice(&self, arguments: &[&str]) -> Result<Ran> {
-        typed(&self.site.alice.name, &format!("elevon {}", arguments.join(" ")));
+        typed(&self.site.alice.name, &format!("elevon {}", line(arguments)));
         self.site.alice_runs(arguments)
     }
 
     fn ask(&self, span: &str, why: &str, command: &[&str]) -> Result<Program> {
-        let asks = ["run", "--for", span, "--justification", why, "--"];
-        let shown = format!("elevon run --for {span} --justification \"{why}\" -- {}", command.join(" "));
-        typed(&self.site.alice.name, &shown);
-        let mut command = self.site.elevon(&self.site.alice, &[&asks, command].concat())?;
+        let asks = [&["run", "--for", span, "--justification", why, "--"], command].concat();
+        typed(&self.site.alice.name, &format!("elevon {}", line(&asks)));
+        let mut command = self.site.elevon(&self.site.alice, &asks)?;
         Program::start("elevon", &mut command, &self.site.tree.join("logs"))
     }
 

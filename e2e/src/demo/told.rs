@@ -17,6 +17,13 @@ pub(super) fn typed(who: &str, command: &str) {
     println!("      {} {command}", faint(&format!("{who}$")));
 }
 
+/// A command line as one would type it.
+pub(super) fn line(words: &[&str]) -> String {
+    let quoted =
+        words.iter().map(|word| if word.contains(' ') { format!("\"{word}\"") } else { (*word).to_owned() });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
 /// What was observed.
 pub(super) fn observed(text: &str) {
     for line in text.trim_end().lines() {
