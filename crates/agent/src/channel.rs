@@ -11,12 +11,11 @@ use rustls::{AlertDescription, ClientConfig};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Response, StatusCode};
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body};
 
 use crate::log::Subject;
 use crate::patience::Patience;
-use crate::transport::Dialer;
+use crate::transport::{Dialer, Later};
 
 /// Longest answer of the server but for a state, in bytes.
 const ANSWER_LIMIT: u64 = 1 << 20;
@@ -220,7 +219,7 @@ fn agent(tls: &Arc<ClientConfig>) -> Agent {
         .max_idle_connections_per_host(2)
         .max_idle_age(KEEP)
         .build();
-    Agent::with_parts(config, Dialer { tls: Arc::clone(tls) }, DefaultResolver::default())
+    Agent::with_parts(config, Dialer { tls: Arc::clone(tls) }, Later)
 }
 
 /// RFC 9457 problem details, as far as they are wanted here.

@@ -9,6 +9,9 @@ use std::time::Duration;
 use rustix::net::sockopt;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, ShutdownHandle, Transport,
 };
@@ -30,7 +33,8 @@ impl Connector<()> for Dialer {
     type Out = Line;
 
     fn connect(&self, details: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Line>, ureq::Error> {
-        let socket = Arc::new(dial(&details.addrs, details.timeout)?);
+        let addresses = DefaultResolver::default().resolve(details.uri, details.config, details.timeout)?;
+        let socket = Arc::new(dial(&addresses, details.timeout)?);
         let handle: Weak<dyn ShutdownHandle> = Arc::downgrade(&socket) as Weak<dyn ShutdownHandle>;
         (details.register_shutdown)(handle)?;
         let host = details.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
@@ -52,6 +56,19 @@ impl Connector<()> for Dialer {
 impl fmt::Debug for Dialer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dialer").finish_non_exhaustive()
+    }
+}
+
+/// Leaves looking up the server's name to the dialer: it matters only when a connection is made, and with one at hand it
+/// would hold up what is to leave at once.
+#[derive(Debug)]
+pub(crate) struct Later;
+
+impl Resolver for Later {
+    fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let mut unused = self.empty();
+        unused.push(SocketAddr::from(([0, 0, 0, 0], 0)));
+        Ok(unused)
     }
 }
 
