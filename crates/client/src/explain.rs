@@ -214,7 +214,7 @@ mod tests {
             enabled: true,
             elevate: Way::Approval,
             applies_to: AppliesTo::SpecificApplications,
-            rules: vec![rule(recognises)],
+            rules: vec![rule(recognises)].into(),
             terms: Terms::default(),
         };
         Deployed { policy, users: DeployedTo::Everyone }
@@ -227,7 +227,7 @@ mod tests {
             name: Text::new("Never"),
             description: Text::default(),
             enabled: true,
-            rules: vec![rule(recognises)],
+            rules: vec![rule(recognises)].into(),
         };
         Deployed { policy, users: DeployedTo::Everyone }
     }

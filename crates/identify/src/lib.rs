@@ -1,5 +1,8 @@
-//! From bytes to facts: what an ELF program asks for before it starts, and who reads a script. Pure: it never opens a
-//! file; whoever holds one passes its bytes, or a way to read pieces of it.
+//! From bytes to facts: what an ELF program asks for before it starts, who reads a script, and what package databases say of
+//! a file. Pure: it never opens a file; whoever holds one passes its bytes, or a way to read pieces of it.
 
+pub mod apt;
+pub mod dpkg;
 pub mod elf;
+pub mod package;
 pub mod script;
