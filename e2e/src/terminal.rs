@@ -190,7 +190,12 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        if self.ended.is_none() {
+        if self.ended.is_some() {
+            return;
+        }
+        // First the way that lets it clean up after itself.
+        let _ = kill_process(self.pid(), Signal::TERM);
+        if self.exit(SOON).is_err() {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }

@@ -38,28 +38,31 @@ fn instructions(site: &Site) -> String {
     };
     let list = sample::LIST;
     let blocklist = sample::BLOCKLIST;
-    let command =
-        |text: &str, note: &str| format!("       {}{}", strong(&format!("{text:<62}")), faint(note));
+    let port = site.address.rsplit(':').next().unwrap_or_default();
+    let command = |text: &str, note: &str| {
+        let padded = if note.is_empty() { text.to_owned() } else { format!("{text:<26}") };
+        format!("       {}{}", strong(&padded), faint(note))
+    };
     let lines = [
         String::new(),
-        strong("Elevon runs on this computer now. You are three people:"),
+        strong("Elevon runs on this computer now. You are two people:"),
         String::new(),
         format!("  {}  the approver, in a browser", strong("1")),
         format!("       address    {}", strong(&site.address)),
         format!("       account    {}", strong("approver")),
         format!("       password   {}", strong(site.password())),
         faint(
-            "       The certificate is the demo's own, so the browser asks whether you trust it. `owner`, same password,",
+            "       The certificate is the demo's own: the browser asks whether you trust it. From another",
         ),
-        faint(
-            "       may also change policies. On another machine: ssh -L PORT:localhost:PORT, with the port above.",
-        ),
+        faint(&format!(
+            "       machine: ssh -L {port}:localhost:{port} … . The account `owner`, same password, may change policies."
+        )),
         String::new(),
         format!("  {}  {alice}, who has no root, in another terminal", strong("2")),
         command(&become_alice, ""),
         command("elevon run --for 5m --justification \"trying Elevon\" -- id", ""),
         faint(
-            "       It waits. Look at Just-In-Time Access in the browser, open the request, approve it: `id` starts by itself.",
+            "       It waits. In the browser, open the request under Just-In-Time Access and approve it: `id` starts by itself.",
         ),
         String::new(),
         format!("  {}  {alice} again, curious", strong("3")),

@@ -23,19 +23,20 @@ pub(super) const BLOCKLIST: &str = "Never elevated";
 
 /// Names and ports that are free, and a password of its own.
 pub(super) fn layout() -> Result<Layout> {
-    let unique = Layout::unique()?;
-    let name = |wishes: &[&str], last: String| {
-        wishes.iter().find(|name| Person::is_free(name)).map_or(last, |name| (*name).to_owned())
+    let pid = std::process::id();
+    let name = |wish: &str| {
+        let wishes = [wish.to_owned(), format!("{wish}-demo")];
+        wishes.into_iter().find(|name| Person::is_free(name)).unwrap_or_else(|| format!("{wish}-{pid}"))
     };
     let port = |wish: u16| match TcpListener::bind(("127.0.0.1", wish)) {
         Ok(_) => Ok(wish),
         Err(_) => free_port(),
     };
     Ok(Layout {
-        directory: format!("elevon-demo-{}", std::process::id()),
-        alice: name(&["alice", "alice-demo"], unique.alice),
-        bob: name(&["bob", "bob-demo"], unique.bob),
-        agent: name(&["elevon", "elevon-demo"], unique.agent),
+        directory: format!("elevon-demo-{pid}"),
+        alice: name("alice"),
+        bob: name("bob"),
+        agent: name("elevon"),
         ports: (port(8443)?, port(8444)?),
         password: password()?,
     })
