@@ -13,6 +13,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
 
 use crate::connection::Speaker;
+use crate::files;
 use crate::launch::containment;
 use crate::launches::Launches;
 use crate::measure::Caller;
@@ -111,6 +112,7 @@ pub(crate) fn identify(
     socket: &OwnedFd,
     own: &Confinement,
     launches: &Launches,
+    spawner: i32,
 ) -> Result<Visitor, Stranger> {
     set_socket_passcred(socket, true).map_err(io::Error::from)?;
     let credentials = socket_peercred(socket).map_err(io::Error::from)?;
@@ -121,7 +123,7 @@ pub(crate) fn identify(
     };
     let number = pid.as_raw_nonzero().get();
     let facts = facts(&number.to_string()).map_err(|_| Stranger::Gone)?;
-    let nested = is_elevated(number, launches);
+    let nested = is_elevated(number, launches, spawner);
     // Only now is it sure that what was read is about the process that connected, and no later one of its number.
     if has_ended(&process)? {
         return Err(Stranger::Gone);
@@ -141,9 +143,10 @@ pub(crate) fn identify(
     })
 }
 
-/// Whether a process, or one it descends from, was started by a session of ours.
-fn is_elevated(pid: i32, launches: &Launches) -> bool {
-    let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+/// Whether a process was started by a session of ours: it is in our cgroups, or it descends from the spawner, or from a
+/// session that outlived the elevator that made it.
+fn is_elevated(pid: i32, launches: &Launches, spawner: i32) -> bool {
+    let cgroup = files::read_kernel(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let folder = containment::cgroups().and_then(|folder| folder.file_name()).and_then(|name| name.to_str());
     let in_cgroup = folder.is_some_and(|folder| {
         let place = cgroup.lines().find_map(|line| line.strip_prefix("0::"));
@@ -151,7 +154,7 @@ fn is_elevated(pid: i32, launches: &Launches) -> bool {
     });
     let mut ancestors =
         std::iter::successors(Some(pid), |pid| containment::parent_of(*pid).filter(|pid| *pid > 1));
-    in_cgroup || ancestors.any(|pid| launches.includes_session(pid))
+    in_cgroup || ancestors.any(|pid| pid == spawner || launches.includes_session(pid))
 }
 
 fn has_ended(process: &OwnedFd) -> io::Result<bool> {
@@ -161,7 +164,7 @@ fn has_ended(process: &OwnedFd) -> io::Result<bool> {
 
 fn facts(process: &str) -> io::Result<Facts> {
     let namespace = |kind: &str| std::fs::read_link(format!("/proc/{process}/ns/{kind}"));
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let status = files::read_kernel(format!("/proc/{process}/status"))?;
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.map(str::split_whitespace)

@@ -19,6 +19,24 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
+/// The text of one of the kernel's own small files, in one read for nearly all of them.
+pub(crate) fn read_kernel(path: impl AsRef<Path>) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut text = vec![0; 4096];
+    let mut length = 0;
+    loop {
+        match file.read(text.get_mut(length..).unwrap_or_default())? {
+            0 => break,
+            read => length += read,
+        }
+        if length == text.len() {
+            text.resize(length * 2, 0);
+        }
+    }
+    text.truncate(length);
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
 /// The document in the file; `None` where there is no file.
 pub(crate) fn read_json<D: DeserializeOwned>(path: &Path) -> io::Result<Option<D>> {
     let Some(bytes) = read(path)? else {

@@ -118,7 +118,7 @@ impl Drop for Admitted {
 
 fn converse(elevator: &Elevator, stream: UnixStream) {
     let socket: OwnedFd = stream.into();
-    let visitor = match caller::identify(&socket, &elevator.own, &elevator.launches) {
+    let visitor = match caller::identify(&socket, &elevator.own, &elevator.launches, elevator.spawner.pid()) {
         Ok(visitor) => visitor,
         Err(stranger) => return turn_away(elevator, socket, &stranger),
     };

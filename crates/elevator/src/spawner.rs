@@ -22,6 +22,7 @@ use crate::syscall::{self, Fork};
 /// The elevator's side.
 #[derive(Debug)]
 pub(crate) struct Spawner {
+    pid: i32,
     line: Mutex<Connection>,
 }
 
@@ -48,7 +49,10 @@ impl Spawner {
     pub(crate) fn start() -> io::Result<Self> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         match syscall::fork()? {
-            Fork::Parent(_) => Ok(Self { line: Mutex::new(Connection::new(ours, LIMIT, None)) }),
+            Fork::Parent(pid) => Ok(Self {
+                pid: pid.as_raw_nonzero().get(),
+                line: Mutex::new(Connection::new(ours, LIMIT, None)),
+            }),
             Fork::Child => {
                 drop(ours);
                 let status = match serve(theirs) {
@@ -61,6 +65,11 @@ impl Spawner {
                 syscall::exit_now(status)
             }
         }
+    }
+
+    /// Its process: whatever descends from it runs elevated.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
     }
 
     /// Makes a session for this plan.

@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_se
 use rustix::time::Timespec;
 
 use crate::clock::Uptime;
+use crate::files;
 
 /// The folder of all launches' cgroups; `None` where there is no cgroup (version 2) that can be written to.
 pub(crate) fn cgroups() -> Option<&'static Path> {
@@ -69,7 +70,7 @@ pub(crate) fn kill_cgroup(cgroup: &Path) {
 
 /// Whether anything is left in a cgroup.
 pub(crate) fn is_populated(cgroup: &Path) -> bool {
-    std::fs::read_to_string(cgroup.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
+    files::read_kernel(cgroup.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
 }
 
 /// Waits until nothing is left in a cgroup; the kernel tells of each change of its events.
@@ -160,8 +161,7 @@ pub(crate) fn started(pid: i32) -> Option<u64> {
 
 /// The fields of `/proc/PID/stat` behind the name: state, parent, …
 fn stat(pid: i32) -> Option<Vec<String>> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let stat = String::from_utf8_lossy(&stat).into_owned();
+    let stat = files::read_kernel(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     Some(fields.split_whitespace().map(str::to_owned).collect())
 }
