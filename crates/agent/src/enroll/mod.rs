@@ -3,8 +3,10 @@
 
 pub(crate) mod network;
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
+use std::iter;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -27,6 +29,11 @@ const TRUST: &str = "trust.json";
 const EVENT_KEY: &str = "event.key";
 /// The event key of a computer that is being enrolled again, until it is.
 const NEXT_EVENT_KEY: &str = "event.key.again";
+
+/// The elevator's own lock, which belongs to no identity.
+const LOCK: &str = "lock";
+/// Folders of old identities begin like this.
+const ASIDE: &str = "before-";
 
 /// Longest answer of the child, in bytes.
 const ANSWER_LIMIT: u64 = 1 << 20;
@@ -54,7 +61,8 @@ pub(crate) fn enroll(config: &Config, token: &str, again: bool) -> Result<ExitCo
     };
 
     if enrolled_before {
-        put_aside(config, &key_file)?;
+        let aside = put_aside(&config.elevator_state_dir, &key_file)?;
+        println!("What belonged to the old identity is in {}.", aside.display());
     }
     let believed = Trust { computer: enrolled.computer, server_key: enrolled.server_key };
     write_private(&trust, &serde_json::to_vec_pretty(&believed)?)?;
@@ -132,29 +140,30 @@ fn over_network(task: &Task) -> Result<Option<Enrolled>> {
         .context("read the answer of the part that speaks with the server")
 }
 
-/// Moves what belonged to the old identity out of the way. What is believed goes first: until the new one is written, the
-/// elevator counts as not enrolled, and elevates nothing.
-fn put_aside(config: &Config, next_key: &Path) -> Result<()> {
-    let state = &config.elevator_state_dir;
+/// Moves what belonged to the old identity out of the way: documents, events, local grants, records of launches (what still
+/// runs keeps its own deadline). What is believed goes first: until the new one is written, the elevator counts as not
+/// enrolled, and elevates nothing.
+fn put_aside(state: &Path, next_key: &Path) -> Result<PathBuf> {
     let aside = free_folder(state)?;
-    for name in [TRUST, "sheet.signed", "bundle.signed", "journal", EVENT_KEY] {
-        match fs::rename(state.join(name), aside.join(name)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("put {} aside", state.join(name).display()));
-            }
-            _ => {}
-        }
-        sync_folder(&state.join(name))?;
+    let found = fs::read_dir(state).with_context(|| format!("look into {}", state.display()))?;
+    let found = found.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>()?;
+    let old = |name: &OsString| {
+        let stays = name == TRUST || name == NEXT_EVENT_KEY || name == LOCK;
+        !stays && !name.as_encoded_bytes().starts_with(ASIDE.as_bytes())
+    };
+    for name in iter::once(TRUST.into()).chain(found.into_iter().filter(old)) {
+        let from = state.join(&name);
+        fs::rename(&from, aside.join(&name)).with_context(|| format!("put {} aside", from.display()))?;
+        sync_folder(&from)?;
     }
     fs::rename(next_key, state.join(EVENT_KEY)).context("put the new event key in place")?;
     sync_folder(next_key)?;
-    println!("What belonged to the old identity is in {}.", aside.display());
-    Ok(())
+    Ok(aside)
 }
 
 fn free_folder(state: &Path) -> Result<PathBuf> {
     for number in 1.. {
-        let folder = state.join(format!("before-{number}"));
+        let folder = state.join(format!("{ASIDE}{number}"));
         match fs::create_dir(&folder) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             made => {
@@ -163,4 +172,44 @@ fn free_folder(state: &Path) -> Result<PathBuf> {
         }
     }
     bail!("there are too many old identities in {}", state.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_an_old_identity_is_put_aside_and_nothing_else() {
+        let state = tempfile::tempdir().expect("a folder");
+        let state = state.path();
+        fs::create_dir_all(state.join("before-1")).expect("made");
+        fs::create_dir_all(state.join("journal")).expect("made");
+        for name in
+            [TRUST, EVENT_KEY, NEXT_EVENT_KEY, LOCK, "sheet.signed", "journal/1", "before-1/trust.json"]
+        {
+            fs::write(state.join(name), name).expect("written");
+        }
+        let aside = put_aside(state, &state.join(NEXT_EVENT_KEY)).expect("put aside");
+        assert_eq!(aside, state.join("before-2"));
+        let names = |folder: &Path| {
+            let entries = fs::read_dir(folder).expect("read").map(|entry| entry.expect("read").file_name());
+            let mut names: Vec<_> = entries.collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(state), ["before-1", "before-2", EVENT_KEY, LOCK]);
+        assert_eq!(names(&aside), [EVENT_KEY, "journal", "sheet.signed", TRUST]);
+        assert_eq!(fs::read_to_string(state.join(EVENT_KEY)).expect("read"), NEXT_EVENT_KEY);
+        assert_eq!(fs::read_to_string(aside.join("journal/1")).expect("read"), "journal/1");
+    }
+
+    #[test]
+    fn an_event_key_is_made_once() {
+        let state = tempfile::tempdir().expect("a folder");
+        let path = state.path().join(EVENT_KEY);
+        let made = event_key(&path).expect("made");
+        assert_eq!(event_key(&path).expect("read"), made);
+        fs::write(&path, "short").expect("written");
+        assert!(event_key(&path).is_err());
+    }
 }
