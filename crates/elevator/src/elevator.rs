@@ -24,7 +24,8 @@ use crate::holdings::Holdings;
 use crate::journal::Journal;
 use crate::launch::{Order, containment};
 use crate::launches::{Ended, Launch, Launches};
-use crate::measure::HashCache;
+use crate::measure::Known;
+use crate::packages::Packages;
 use crate::spawner::Spawner;
 use crate::waiting::Waiting;
 
@@ -40,8 +41,8 @@ pub(crate) struct Elevator {
     pub(crate) launches: Launches,
     /// Makes sessions.
     pub(crate) spawner: Spawner,
-    /// Digests of files that cannot have changed.
-    pub(crate) hashes: HashCache,
+    /// What is known of files that only root can change.
+    pub(crate) known: Known,
     /// Threads that wait for a decision, or for events to send.
     pub(crate) waiting: Waiting,
     /// How many agents are connected: none or one, but for a moment.
@@ -78,7 +79,7 @@ impl Elevator {
             holdings,
             launches,
             spawner,
-            hashes: HashCache::default(),
+            known: Known::new(Packages::open(Path::new("/"), &config.state_dir)),
             waiting: Waiting::default(),
             agents: AtomicUsize::new(0),
             own,
@@ -191,7 +192,7 @@ impl Elevator {
             self.record(What::SheetDelivered { version: sheet.version, bundle: sheet.bundle, grants })?;
         }
         if new_bundle {
-            for (policy, cause) in self.holdings.rules_not_evaluated(false) {
+            for (policy, cause) in self.holdings.rules_not_evaluated(self.known.packages.any()) {
                 self.record(What::RuleNotEvaluated { policy, cause: Text::new(cause) })?;
             }
         }

@@ -230,7 +230,7 @@ fn explain(
         return ToClient::Refused(of_elevon("the client did not send its working directory"));
     };
     let directory = std::os::fd::AsFd::as_fd(directory);
-    let measured = match measure(&visitor.caller, directory, command, arguments, &elevator.hashes) {
+    let measured = match measure(&visitor.caller, directory, command, arguments, &elevator.known) {
         Ok(measured) => measured,
         Err(error) => {
             let (reason, told, next) = (error.reason(), error.to_string(), error.next().into());

@@ -18,6 +18,7 @@ mod launches;
 mod listen;
 mod measure;
 mod monitor;
+mod packages;
 mod session;
 mod spawner;
 mod syscall;
@@ -175,7 +176,12 @@ fn serve(elevator: &Arc<Elevator>, agent: u32) -> Result<()> {
         })
     };
     let own = || Arc::clone(elevator);
-    let (clients, up, watch) = (own(), own(), own());
+    let (clients, up, watch, ready) = (own(), own(), own(), own());
+    let prepare = move || {
+        ready.known.packages.prepare();
+        Ok(())
+    };
+    start("packages", Box::new(prepare))?;
     start("clients", Box::new(move || Ok(listen::serve(&clients, &users)?)))?;
     start("agents", Box::new(move || Ok(uplink::serve(&up, &agents, agent)?)))?;
     start("launches", Box::new(move || watch.watch_launches()))?;

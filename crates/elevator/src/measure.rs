@@ -23,12 +23,14 @@ use elevon_identify::script::{HEAD, Shebang, shebang};
 use elevon_policy::application::{Application, Lane, Sha256, User};
 use elevon_policy::text::OsText;
 
-pub(crate) use digest::HashCache;
 pub(crate) use not_measured::{NotMeasured, Unfit};
 
+use digest::HashCache;
 use look_up::Found;
 use mounts::Mounts;
 use walk::Facts;
+
+use crate::packages::Packages;
 
 /// Who asks, as the kernel knows them: files are looked up with these rights.
 pub(crate) struct Caller {
@@ -38,6 +40,22 @@ pub(crate) struct Caller {
     pub(crate) gid: u32,
     /// Its supplementary groups.
     pub(crate) groups: Vec<u32>,
+}
+
+/// What is known of files that nobody but root can change.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Their digests.
+    digests: HashCache,
+    /// The packages they are from.
+    pub(crate) packages: Packages,
+}
+
+impl Known {
+    /// Nothing yet, and these databases to ask.
+    pub(crate) fn new(packages: Packages) -> Self {
+        Self { digests: HashCache::default(), packages }
+    }
 }
 
 /// What would run, in all that a decision is made from and a launch needs.
@@ -86,6 +104,8 @@ pub(crate) enum ScriptSource {
 struct Bytes {
     file: OwnedFd,
     sha256: Sha256,
+    /// Only where a package recorded such a digest of the file.
+    md5: Option<[u8; 16]>,
     size: u64,
     /// Whether the kernel would execute this descriptor; a sealed copy may be good for reading only.
     executable: bool,
@@ -99,7 +119,7 @@ pub(crate) fn measure(
     directory: BorrowedFd<'_>,
     command: &OsText,
     arguments: &[OsText],
-    hashes: &HashCache,
+    known: &Known,
 ) -> Result<Measured, NotMeasured> {
     without_nul(command, arguments)?;
     let mounts = Mounts::default();
@@ -112,14 +132,16 @@ pub(crate) fn measure(
         // Before a copy is made: most files that cannot be executed are found out here.
         preflight::program(&file, &path)?;
     }
+    let owned = trusted.then(|| known.packages.owner(&path)).flatten();
     let bytes = match trusted {
-        true => digest::trusted(file, &path, hashes)?,
+        true => digest::trusted(file, &path, owned.as_deref(), &known.digests)?,
         false => seal::copy(&file, &path)?,
     };
+    let package = owned.map(|owned| bytes.package(&owned));
     let name = name(&found, &path, trusted, &mounts);
     let (program, interpreter) = match shebang_of(&bytes.file, &path)? {
         Some(shebang) => {
-            let (interpreter, facts) = script::reader(caller, &shebang, &path, &mounts, hashes)?;
+            let (interpreter, facts) = script::reader(caller, &shebang, &path, &mounts, known)?;
             let script = match trusted {
                 true => ScriptSource::Path(name.clone()),
                 false => ScriptSource::Sealed(bytes.file),
@@ -142,8 +164,8 @@ pub(crate) fn measure(
         mode: mode & 0o7777,
         lane,
         interpreter,
-        package: None,
-        package_database: false,
+        package,
+        package_database: known.packages.any(),
     };
     let argv = std::iter::once(name).chain(arguments.iter().cloned()).collect();
     Ok(Measured { application, argv, program })

@@ -89,7 +89,7 @@ impl Attempted<'_> {
     fn decide(&self) -> Result<(Measured, Timestamp, Decision), Refused> {
         let Self { elevator, visitor, run, directory, .. } = self;
         let measured =
-            measure(&visitor.caller, directory.as_fd(), &run.command, &run.arguments, &elevator.hashes)
+            measure(&visitor.caller, directory.as_fd(), &run.command, &run.arguments, &elevator.known)
                 .map_err(|error| self.not_measured(&error))?;
         let now = elevator.clock.now().map_err(|_| {
             self.record_refusal(Some((&measured.application, &measured.argv)), DenyReason::TimeUnknown, None);

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
-use elevon_policy::application::Sha256;
+use elevon_identify::package::{Owned, Recorded};
+use elevon_policy::application::{Package, Sha256};
 use elevon_policy::text::OsText;
 use rustix::io::Errno;
 use sha2::Digest;
@@ -24,7 +25,17 @@ const MAX_KNOWN: usize = 4096;
 /// just as well between hashing and execution.
 #[derive(Debug, Default)]
 pub(crate) struct HashCache {
-    known: Mutex<HashMap<State, Sha256>>,
+    known: Mutex<HashMap<State, Digests>>,
+}
+
+/// What a file's bytes come to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Digests {
+    pub(super) sha256: Sha256,
+    /// Where it was asked for.
+    pub(super) md5: Option<[u8; 16]>,
+    /// How many bytes there were.
+    pub(super) length: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,56 +54,80 @@ impl State {
 }
 
 impl HashCache {
-    fn find(&self, state: &State) -> Option<Sha256> {
+    fn find(&self, state: &State) -> Option<Digests> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(state).copied()
     }
 
-    fn keep(&self, state: State, digest: Sha256) {
+    fn keep(&self, state: State, digests: Digests) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
-        known.insert(state, digest);
+        known.insert(state, digests);
     }
 }
 
-/// The bytes of a file with a trusted path.
-pub(super) fn trusted(file: OwnedFd, path: &OsText, hashes: &HashCache) -> Result<Bytes, NotMeasured> {
+/// The bytes of a file with a trusted path, and all digests that are needed to compare it with what its package recorded.
+pub(super) fn trusted(
+    file: OwnedFd,
+    path: &OsText,
+    owned: Option<&Owned>,
+    hashes: &HashCache,
+) -> Result<Bytes, NotMeasured> {
     let state =
         |file: &OwnedFd| State::of(file).map_err(|errno| NotMeasured::system("looking at", path, errno));
+    let with_md5 = owned.is_some_and(|owned| matches!(owned.digest, Some(Recorded::Md5(_))));
     let before = state(&file)?;
     if before.size > MAX_SIZE {
         return Err(NotMeasured::TooLarge { path: path.clone(), limit: MAX_SIZE });
     }
-    let sha256 = match hashes.find(&before) {
+    let digests = match hashes.find(&before).filter(|known| !with_md5 || known.md5.is_some()) {
         Some(known) => known,
         None => {
-            let (sha256, read) =
-                whole(&file, MAX_SIZE).map_err(|errno| NotMeasured::system("reading", path, errno))?;
-            if state(&file)? != before || read != before.size {
+            let found = whole(&file, MAX_SIZE, with_md5)
+                .map_err(|errno| NotMeasured::system("reading", path, errno))?;
+            if state(&file)? != before || found.length != before.size {
                 return Err(NotMeasured::Changed { path: path.clone() });
             }
-            hashes.keep(before, sha256);
-            sha256
+            hashes.keep(before, found);
+            found
         }
     };
-    Ok(Bytes { file, sha256, size: before.size, executable: true })
+    let Digests { sha256, md5, .. } = digests;
+    Ok(Bytes { file, sha256, md5, size: before.size, executable: true })
 }
 
-/// Digest and length of all that the descriptor leads to, up to `limit` bytes.
-pub(super) fn whole(file: &OwnedFd, limit: u64) -> Result<(Sha256, u64), Errno> {
+impl Bytes {
+    /// The package, and whether these are the bytes that it recorded.
+    pub(super) fn package(&self, owned: &Owned) -> Package {
+        let unmodified = match owned.digest {
+            Some(Recorded::Md5(recorded)) => self.md5 == Some(recorded),
+            Some(Recorded::Sha256(recorded)) => self.sha256 == recorded,
+            None => false,
+        };
+        Package { unmodified, ..owned.package.clone() }
+    }
+}
+
+/// Digests of all that the descriptor leads to, up to `limit` bytes.
+pub(super) fn whole(file: &OwnedFd, limit: u64, with_md5: bool) -> Result<Digests, Errno> {
     let mut hasher = sha2::Sha256::new();
+    let mut weak = with_md5.then(md5::Md5::new);
     let mut buffer = vec![0; CHUNK];
-    let mut read = 0;
-    while read <= limit {
-        let chunk = read_at(file, &mut buffer, read)?;
+    let mut length = 0;
+    while length <= limit {
+        let chunk = read_at(file, &mut buffer, length)?;
         if chunk.is_empty() {
             break;
         }
         hasher.update(chunk);
-        read += chunk.len() as u64;
+        if let Some(weak) = &mut weak {
+            weak.update(chunk);
+        }
+        length += chunk.len() as u64;
     }
-    Ok((Sha256(hasher.finalize().into()), read))
+    let md5 = weak.map(|weak| weak.finalize().into());
+    Ok(Digests { sha256: Sha256(hasher.finalize().into()), md5, length })
 }
 
 /// `length` bytes from `offset` on, or fewer where the file ends.

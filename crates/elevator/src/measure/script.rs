@@ -9,7 +9,7 @@ use elevon_policy::text::OsText;
 use super::look_up::look_up_absolute;
 use super::mounts::Mounts;
 use super::not_measured::{NotMeasured, Unfit};
-use super::{Caller, HashCache, digest, preflight, trust};
+use super::{Caller, Known, digest, preflight, trust};
 
 /// Finds the program that a script's first line names, as the caller would, and believes its path as written.
 pub(super) fn reader(
@@ -17,7 +17,7 @@ pub(super) fn reader(
     shebang: &Shebang,
     script: &OsText,
     mounts: &Mounts,
-    hashes: &HashCache,
+    known: &Known,
 ) -> Result<(OwnedFd, Interpreter), NotMeasured> {
     let named = &shebang.interpreter;
     let found = look_up_absolute(caller, named, mounts).map_err(|error| match error {
@@ -35,9 +35,9 @@ pub(super) fn reader(
         NotMeasured::Unfit { .. } => NotMeasured::unfit(script, Unfit::NestedInterpreter(named.clone())),
         error => error,
     })?;
-    let bytes = digest::trusted(file, &path, hashes)?;
-    Ok((
-        bytes.file,
-        Interpreter { path, sha256: bytes.sha256, argument: shebang.argument.clone(), package: None },
-    ))
+    let owned = known.packages.owner(&path);
+    let bytes = digest::trusted(file, &path, owned.as_deref(), &known.digests)?;
+    let package = owned.map(|owned| bytes.package(&owned));
+    let argument = shebang.argument.clone();
+    Ok((bytes.file, Interpreter { path, sha256: bytes.sha256, argument, package }))
 }

@@ -32,8 +32,8 @@ pub(super) fn copy(file: &OwnedFd, path: &OsText) -> Result<Bytes, NotMeasured> 
     let read_only = OFlags::RDONLY | OFlags::CLOEXEC;
     let sealed = rustix::fs::open(format!("/proc/self/fd/{}", memory.as_raw_fd()), read_only, Mode::empty())
         .map_err(system("opening the copy of"))?;
-    let (sha256, size) = digest::whole(&sealed, MAX_SIZE).map_err(system("reading the copy of"))?;
-    Ok(Bytes { file: sealed, sha256, size, executable })
+    let read = digest::whole(&sealed, MAX_SIZE, false).map_err(system("reading the copy of"))?;
+    Ok(Bytes { file: sealed, sha256: read.sha256, md5: None, size: read.length, executable })
 }
 
 /// Empty memory, and whether what it holds can be executed. Where the computer refuses executable memory

@@ -59,7 +59,7 @@ fn digest_of(bytes: &[u8]) -> Sha256 {
 
 fn measure_as(caller: &Caller, command: &OsText) -> Result<Measured, NotMeasured> {
     let here = File::open("/").expect("there is a root");
-    measure(caller, here.as_fd(), command, &[], &HashCache::default())
+    measure(caller, here.as_fd(), command, &[], &Known::default())
 }
 
 #[track_caller]
@@ -113,7 +113,7 @@ fn a_trusted_program_is_executed_itself() {
 fn arguments_stay_as_typed() {
     let here = File::open("/").expect("there is a root");
     let arguments = ["", "a\nb", "--"].map(OsText::from);
-    let found = measure(&caller(ALICE), here.as_fd(), &"sh".into(), &arguments, &HashCache::default());
+    let found = measure(&caller(ALICE), here.as_fd(), &"sh".into(), &arguments, &Known::default());
     let argv = found.expect("there is a shell").argv;
     assert!(argv.first().is_some_and(|name| name.as_bytes().ends_with(b"bin/sh")), "{argv:?}");
     assert_eq!(argv.get(1..), Some(arguments.as_slice()));
@@ -178,7 +178,7 @@ fn what_is_hashed_is_what_is_executed_while_the_owner_keeps_rewriting() {
 #[ignore = "needs root; cargo xtask test runs it"]
 fn digests_are_remembered_until_root_changes_the_file() {
     let folder = trusted_folder();
-    let hashes = HashCache::default();
+    let hashes = Known::default();
     let here = File::open("/").expect("there is a root");
     let program = write(folder.path().join("tool"), &shell(), 0o755);
     let measure =
@@ -388,7 +388,7 @@ fn a_huge_sparse_file_is_refused_by_its_size() {
 fn nul_is_refused() {
     let here = File::open("/").expect("there is a root");
     let try_with = |command: &str, argument: &str| {
-        measure(&caller(ALICE), here.as_fd(), &command.into(), &[argument.into()], &HashCache::default())
+        measure(&caller(ALICE), here.as_fd(), &command.into(), &[argument.into()], &Known::default())
     };
     for (command, argument) in [("sh\0", "x"), ("sh", "x\0y")] {
         let error = try_with(command, argument).expect_err("no program can be given that");

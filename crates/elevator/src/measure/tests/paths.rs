@@ -239,7 +239,7 @@ fn relative_paths_start_at_the_callers_folder() {
     let sub = folder.path().join("sub");
     fs::create_dir(&sub).expect("root can");
     let here = walk::hold(sub.as_os_str().as_encoded_bytes()).expect("it is there");
-    let at = |path: &str| measure(&caller(ALICE), here.as_fd(), &path.into(), &[], &HashCache::default());
+    let at = |path: &str| measure(&caller(ALICE), here.as_fd(), &path.into(), &[], &Known::default());
     for path in ["../tool", "./..//tool", "./../sub/../tool"] {
         let found = at(path).unwrap_or_else(|error| panic!("{path}: {error}"));
         assert_eq!((found.application.path, found.argv), (os(&program), vec![os(&program)]));
@@ -251,7 +251,7 @@ fn relative_paths_start_at_the_callers_folder() {
     }
     // A bare name is never looked for in the caller's folder.
     let beside = walk::hold(folder.path().as_os_str().as_encoded_bytes()).expect("it is there");
-    let bare = measure(&caller(ALICE), beside.as_fd(), &"tool".into(), &[], &HashCache::default());
+    let bare = measure(&caller(ALICE), beside.as_fd(), &"tool".into(), &[], &Known::default());
     assert_eq!(bare.expect_err("not in the constant path").status(), 127);
 }
 

@@ -84,7 +84,7 @@ fn a_file_system_that_a_program_serves_is_never_asked() {
     }
     let here =
         walk::hold(folder.join("fuse").as_os_str().as_encoded_bytes()).expect("a mount point can be held");
-    let relative = measure(&caller(ALICE), here.as_fd(), &"./sh".into(), &[], &HashCache::default());
+    let relative = measure(&caller(ALICE), here.as_fd(), &"./sh".into(), &[], &Known::default());
     assert!(matches!(relative, Err(NotMeasured::FileSystem { .. })), "{relative:?}");
     let script = format!("#!{}/fuse/sh\n", folder.display());
     let script = write(folder.join("script"), script.as_bytes(), 0o755);
