@@ -185,6 +185,9 @@ impl<'a> Relay<'a> {
     fn stop(&mut self, number: i32) -> io::Result<()> {
         let signal = Signal::try_from(number).unwrap_or(Signal::SIGSTOP);
         let wants_terminal = matches!(signal, Signal::SIGTTIN | Signal::SIGTTOU);
+        if let Some(terminal) = self.terminal.as_mut().filter(|_| wants_terminal) {
+            terminal.note_it_is_wanted();
+        }
         if wants_terminal && self.terminal.as_ref().is_some_and(Terminal::is_in_front) {
             self.go_on();
             return Ok(());

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use elevon_wire::conversation::WindowSize;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::termios::{OptionalActions, OutputModes, Termios};
 
 /// The user's terminal, as far as standard input, output and error lead to it.
@@ -18,6 +18,9 @@ pub(crate) struct Terminal {
     output: OwnedFd,
     /// Whether the other end of a pipeline writes to this terminal too, and counts on line ends being translated.
     shared: bool,
+    /// Whether the application wants to read it. At the head of a pipeline it may never: until it does, the other end (a
+    /// pager) has the terminal to itself.
+    wanted: bool,
     /// What it was like before it went into raw mode; none while it is not raw.
     before: Option<Termios>,
 }
@@ -34,7 +37,10 @@ impl Terminal {
         } else {
             OwnedFd::from(File::options().write(true).open("/dev/tty")?)
         };
-        Ok(Self { input: own_input, output: own_output, shared: !output.is_terminal(), before: None })
+        let facts = rustix::fs::fstat(&output)?;
+        let pipeline = FileType::from_raw_mode(facts.st_mode) == FileType::Fifo;
+        let shared = !output.is_terminal();
+        Ok(Self { input: own_input, output: own_output, shared, wanted: !pipeline, before: None })
     }
 
     /// Where to read what the user types; none when standard input is no terminal, or this job is not in front.
@@ -60,7 +66,12 @@ impl Terminal {
 
     /// Whether it would be read from, were this job in front.
     pub(crate) fn is_behind(&self) -> bool {
-        self.input.is_some() && !self.is_raw()
+        self.input.is_some() && self.wanted && !self.is_raw()
+    }
+
+    /// The application tried to read it.
+    pub(crate) fn note_it_is_wanted(&mut self) {
+        self.wanted = true;
     }
 
     /// Whether this job is the one that may read the terminal and change its modes. A terminal that is not the controlling
@@ -72,9 +83,9 @@ impl Terminal {
         }
     }
 
-    /// Into raw mode, if the terminal is read from and this job is in front; otherwise nothing changes.
+    /// Into raw mode, if the application wants to read the terminal and this job is in front; otherwise nothing changes.
     pub(crate) fn enter_raw(&mut self) -> io::Result<()> {
-        let Some(input) = self.input.as_ref().filter(|_| self.is_in_front()) else {
+        let Some(input) = self.input.as_ref().filter(|_| self.wanted && self.is_in_front()) else {
             // A shell that took the terminal from us has seen to its modes itself.
             self.before = None;
             return Ok(());

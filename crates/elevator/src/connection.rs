@@ -103,6 +103,11 @@ impl Connection {
         }
     }
 
+    /// The next message, if all of it is there; never waits.
+    pub(crate) fn message_at_hand<M: DeserializeOwned>(&mut self) -> Result<Option<M>, Lost> {
+        Ok(self.frame_at_hand()?.map(|frame| frame.parse()).transpose()?)
+    }
+
     /// The descriptors that have arrived, in order.
     pub(crate) fn take_descriptors(&mut self) -> Vec<OwnedFd> {
         self.descriptors.drain(..).collect()

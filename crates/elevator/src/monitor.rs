@@ -6,8 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use elevon_policy::event::Exit;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FileType, fstat};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitOptions, ioctl_tiocsctty, setpgid, setsid, waitpid};
+use rustix::termios::{isatty, tcsetpgrp};
 use serde::{Deserialize, Serialize};
 
 use crate::connection::{Connection, Lost};
@@ -33,6 +35,8 @@ pub(crate) enum FromMonitor {
 pub(crate) enum ToMonitor {
     /// Pass this signal on to the program's process group.
     Signal(i32),
+    /// The user brought it to the front: it gets the terminal, and goes on.
+    Continue,
 }
 
 /// No message between the two is longer.
@@ -78,8 +82,11 @@ fn watch(
         Ok(program) => program,
         Err(errno) => return line.send(&FromMonitor::Failed(errno)),
     };
-    // From here on the monitor holds nothing of the user's, and not the terminal either: its session's end must be seen.
-    syscall::close_all_but(&[2, line.socket().as_raw_fd(), signals.as_raw_fd()])?;
+    // From here on the monitor holds nothing of the user's.
+    let behind = terminal.filter(|_| !starts_in_front(descriptors));
+    let mut kept = vec![2, line.socket().as_raw_fd(), signals.as_raw_fd()];
+    kept.extend(behind.map(AsRawFd::as_raw_fd));
+    syscall::close_all_but(&kept)?;
     line.send(&FromMonitor::Started)?;
     loop {
         let mut ready = [
@@ -88,8 +95,16 @@ fn watch(
         ];
         poll(&mut ready, None).map_err(io::Error::from)?;
         let [asked, changed] = ready.map(|fd| !fd.revents().is_empty());
-        if asked {
-            let ToMonitor::Signal(signal) = line.receive()?;
+        while asked && let Some(message) = line.message_at_hand()? {
+            let signal = match message {
+                ToMonitor::Signal(signal) => signal,
+                ToMonitor::Continue => {
+                    if let Some(terminal) = behind {
+                        tcsetpgrp(terminal, program)?;
+                    }
+                    libc::SIGCONT
+                }
+            };
             // It may have ended meanwhile.
             let _ = syscall::signal_group(program, signal);
         }
@@ -106,20 +121,28 @@ fn watch(
     }
 }
 
+/// Whether the program gets the terminal at once. One that reads from a terminal and writes into a pipe stands at the head
+/// of a pipeline, whose end (a pager) may want the terminal: it gets its own when it first reads from it.
+fn starts_in_front(descriptors: &Descriptors) -> bool {
+    let [input, output, _] = &descriptors.standard;
+    let pipe = fstat(output).is_ok_and(|facts| FileType::from_raw_mode(facts.st_mode) == FileType::Fifo);
+    !isatty(input) || !pipe
+}
+
 /// Forks and executes the program; the error's number where it could not be executed.
 fn start(plan: &Plan, descriptors: &Descriptors, terminal: Option<&OwnedFd>) -> io::Result<Result<Pid, i32>> {
     let (reads, writes) = pipe_with(PipeFlags::CLOEXEC)?;
     match syscall::fork()? {
         Fork::Child => {
             let standard = descriptors.standard.each_ref().map(|fd| match terminal {
-                Some(terminal) if rustix::termios::isatty(fd) => terminal.as_fd(),
+                Some(terminal) if isatty(fd) => terminal.as_fd(),
                 _ => fd.as_fd(),
             });
             let error = program::become_program(&Start {
                 plan,
                 directory: descriptors.directory.as_fd(),
                 standard,
-                terminal: terminal.map(AsFd::as_fd),
+                terminal: terminal.filter(|_| starts_in_front(descriptors)).map(AsFd::as_fd),
                 program: descriptors.program.as_fd(),
                 script: descriptors.script.as_ref().map(AsFd::as_fd),
             });

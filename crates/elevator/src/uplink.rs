@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Result;
+use elevon_policy::time::Span;
 use elevon_wire::channel::TimeStatement;
 use elevon_wire::frame::UPLINK_LIMIT;
 use elevon_wire::signed::{Purpose, Signed};
@@ -17,11 +18,12 @@ use rustix::net::sockopt::socket_peercred;
 use rustix::time::Timespec;
 
 use crate::chance;
+use crate::clock::Uptime;
 use crate::connection::{Connection, Lost};
 use crate::elevator::Elevator;
 
 /// How often the server is asked for the time.
-const HOUR: Timespec = Timespec { tv_sec: 3_600, tv_nsec: 0 };
+const HOUR: Span = Span::from_hours(1);
 
 /// Serves the agent for as long as the elevator runs; nobody but `agent` and root may connect.
 pub(crate) fn serve(elevator: &Arc<Elevator>, listener: &UnixListener, agent: u32) -> io::Result<()> {
@@ -68,6 +70,7 @@ fn converse(elevator: &Elevator, socket: OwnedFd) -> Result<(), Lost> {
     let news = elevator.waiting.join()?;
     let mut present = None;
     let mut told = 0;
+    let mut ask_again = Uptime::now().after(HOUR);
     loop {
         while let Some(frame) = line.frame_at_hand()? {
             let message = frame.parse()?;
@@ -87,13 +90,17 @@ fn converse(elevator: &Elevator, socket: OwnedFd) -> Result<(), Lost> {
             PollFd::from_borrowed_fd(line.socket(), PollFlags::IN),
             PollFd::from_borrowed_fd(news.descriptor(), PollFlags::IN),
         ];
-        let count = match poll(&mut ready, Some(&HOUR)) {
-            Err(rustix::io::Errno::INTR) => 1,
-            polled => polled?,
-        };
+        let wait = Timespec::try_from(ask_again.left().std()).map_err(io::Error::other)?;
+        match poll(&mut ready, Some(&wait)) {
+            Err(rustix::io::Errno::INTR) => {}
+            polled => drop(polled?),
+        }
         news.clear();
-        if count == 0 && present.is_some() {
-            line.send(&ToAgent::Ask { question: elevator.clock.ask(chance::number()) })?;
+        if ask_again.left() == Span::ZERO {
+            ask_again = Uptime::now().after(HOUR);
+            if present.is_some() {
+                line.send(&ToAgent::Ask { question: elevator.clock.ask(chance::number()) })?;
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Start<'a> {
     pub(crate) directory: BorrowedFd<'a>,
     /// Standard input, output and error.
     pub(crate) standard: [BorrowedFd<'a>; 3],
-    /// The terminal that controls it.
+    /// The terminal in whose front it starts.
     pub(crate) terminal: Option<BorrowedFd<'a>>,
     /// What is executed.
     pub(crate) program: BorrowedFd<'a>,

@@ -106,6 +106,7 @@ impl Session {
     /// Until nothing runs any more and all was said.
     fn watch(mut self) -> io::Result<()> {
         self.begin();
+        self.hear_monitor();
         loop {
             let seen = self.wait()?;
             if seen.signals {

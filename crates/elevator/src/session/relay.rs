@@ -26,24 +26,28 @@ const PASSED_ON: [i32; 8] = [
 ];
 
 impl Session {
+    /// Takes all that the monitor has said: what came along with the message before does not wake anyone again.
     pub(super) fn hear_monitor(&mut self) {
-        let Some(monitor) = self.monitor.as_mut() else {
-            return;
-        };
-        match monitor.receive::<FromMonitor>() {
-            Ok(FromMonitor::Stopped(signal)) => self.say(&ToClient::Stopped { signal }),
-            Ok(FromMonitor::Ended(exit)) => {
-                self.exit = Some(exit);
-                self.monitor = None;
-                self.relay_output();
-                // Closing the terminal hangs up on whatever the program left in the foreground.
-                self.master = None;
-                self.say_the_end();
-            }
-            Ok(FromMonitor::Started | FromMonitor::Failed(_)) => {}
-            Err(_) => {
-                self.monitor = None;
-                self.say_the_end();
+        while let Some(monitor) = self.monitor.as_mut() {
+            let message = match monitor.message_at_hand::<FromMonitor>() {
+                Ok(Some(message)) => message,
+                Ok(None) => return,
+                Err(_) => {
+                    self.monitor = None;
+                    return self.say_the_end();
+                }
+            };
+            match message {
+                FromMonitor::Stopped(signal) => self.say(&ToClient::Stopped { signal }),
+                FromMonitor::Ended(exit) => {
+                    self.exit = Some(exit);
+                    self.monitor = None;
+                    self.relay_output();
+                    // Closing the terminal hangs up on whatever the program left in the foreground.
+                    self.master = None;
+                    self.say_the_end();
+                }
+                FromMonitor::Started | FromMonitor::Failed(_) => {}
             }
         }
     }
@@ -125,15 +129,19 @@ impl Session {
                 }
             }
             FromClient::Signal { number } if PASSED_ON.contains(number) => self.pass_on(*number),
-            FromClient::Continue => self.pass_on(libc::SIGCONT),
+            FromClient::Continue => self.tell_monitor(ToMonitor::Continue),
             _ => {}
         }
     }
 
     fn pass_on(&self, signal: i32) {
+        self.tell_monitor(ToMonitor::Signal(signal));
+    }
+
+    fn tell_monitor(&self, message: ToMonitor) {
         if let Some(monitor) = &self.monitor {
             // A monitor that is gone is heard of in the loop.
-            let _ = monitor.send(&ToMonitor::Signal(signal));
+            let _ = monitor.send(&message);
         }
     }
 
