@@ -189,7 +189,12 @@ impl Elevator {
         self.waiting.wake();
         if is_news {
             let grants = sheet.grants.iter().map(|grant| grant.id).collect();
-            self.record(What::SheetDelivered { version: sheet.version, bundle: sheet.bundle, grants })?;
+            self.record(What::SheetDelivered {
+                version: sheet.version,
+                bundle: sheet.bundle,
+                grants,
+                checkpoint: sheet.checkpoint,
+            })?;
         }
         if new_bundle {
             for (policy, cause) in self.holdings.rules_not_evaluated(self.known.packages.any()) {

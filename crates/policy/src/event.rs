@@ -8,6 +8,7 @@ use crate::application::{Sha256, User};
 use crate::grant::{Grant, GrantedApplication, Origin, PolicyReference};
 use crate::id::{AccountId, ComputerId, GrantId, GroupId, LaunchId, PolicyId, RequestId, TokenId, Version};
 use crate::request::{ElevationRequest, LapseReason};
+use crate::sheet::ChainHead;
 use crate::text::{OsText, Text};
 use crate::time::Timestamp;
 
@@ -77,6 +78,9 @@ pub enum What {
         bundle: Sha256,
         /// The grants on it.
         grants: Vec<GrantId>,
+        /// What the sheet said of the server's own chain; this computer is its witness.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        checkpoint: Option<ChainHead>,
     },
     /// A document was not accepted; what was held stays in force.
     #[serde(rename = "document.refused")]
@@ -216,6 +220,25 @@ pub enum What {
         /// What it called itself.
         host_name: Text,
     },
+    /// A computer's agent got a new certificate before the old one ended.
+    #[serde(rename = "computer.certificate_renewed")]
+    ComputerCertificateRenewed {
+        /// The computer.
+        computer: ComputerId,
+        /// When the new one ends.
+        ends: Timestamp,
+    },
+    /// Events of a computer that the server had stored are gone: it was restored from a backup, and the computer goes on
+    /// behind them.
+    #[serde(rename = "computer.events_lost")]
+    ComputerEventsLost {
+        /// The computer.
+        computer: ComputerId,
+        /// The last event before those that are gone.
+        after: ChainHead,
+        /// The last of those that are gone.
+        until: ChainHead,
+    },
     /// Someone agreed.
     #[serde(rename = "request.approved")]
     RequestApproved {
@@ -314,6 +337,12 @@ pub enum What {
         /// How often.
         uses: u64,
     },
+    /// An enrollment token enrolls no more computers.
+    #[serde(rename = "enrollment_token.revoked")]
+    EnrollmentTokenRevoked {
+        /// The token's identity.
+        token: TokenId,
+    },
     /// An account was made.
     #[serde(rename = "account.created")]
     AccountCreated {
@@ -356,6 +385,52 @@ pub enum What {
         /// Its role.
         role: Text,
     },
+    /// An API token opens nothing any more.
+    #[serde(rename = "api_token.revoked")]
+    ApiTokenRevoked {
+        /// The token's identity.
+        token: TokenId,
+        /// Its name.
+        name: Text,
+    },
+    /// An account may not sign in any more; its sessions ended.
+    #[serde(rename = "account.disabled")]
+    AccountDisabled {
+        /// The account.
+        account: AccountId,
+        /// Its name.
+        name: Text,
+    },
+    /// An account may sign in again.
+    #[serde(rename = "account.enabled")]
+    AccountEnabled {
+        /// The account.
+        account: AccountId,
+        /// Its name.
+        name: Text,
+    },
+    /// An account has another password; its sessions ended.
+    #[serde(rename = "account.password_changed")]
+    AccountPasswordChanged {
+        /// The account.
+        account: AccountId,
+        /// Its name.
+        name: Text,
+    },
+    /// The database was copied.
+    #[serde(rename = "server.backed_up")]
+    ServerBackedUp {
+        /// Whether the keys went along, under a passphrase.
+        with_keys: bool,
+    },
+    /// The database is a copy that was taken earlier; what happened in between is gone from it.
+    #[serde(rename = "server.restored")]
+    ServerRestored {
+        /// When the copy was taken.
+        taken: Timestamp,
+        /// The policy epoch from now on: beyond every sheet that was signed before.
+        epoch: u64,
+    },
 }
 
 impl What {
@@ -378,6 +453,8 @@ impl What {
             Self::ComputerEnrolled { .. } => "computer.enrolled",
             Self::ComputerRefused { .. } => "computer.refused",
             Self::ComputerRevoked { .. } => "computer.revoked",
+            Self::ComputerCertificateRenewed { .. } => "computer.certificate_renewed",
+            Self::ComputerEventsLost { .. } => "computer.events_lost",
             Self::RequestApproved { .. } => "request.approved",
             Self::RequestDeclined { .. } => "request.declined",
             Self::RequestLapsed { .. } => "request.lapsed",
@@ -387,11 +464,18 @@ impl What {
             Self::PolicyDeployed { .. } => "policy.deployed",
             Self::GroupSaved { .. } => "group.saved",
             Self::EnrollmentTokenCreated { .. } => "enrollment_token.created",
+            Self::EnrollmentTokenRevoked { .. } => "enrollment_token.revoked",
             Self::AccountCreated { .. } => "account.created",
             Self::AccountSignedIn { .. } => "account.signed_in",
             Self::AccountSignInFailed { .. } => "account.sign_in_failed",
             Self::AccountSignedOut { .. } => "account.signed_out",
             Self::ApiTokenCreated { .. } => "api_token.created",
+            Self::ApiTokenRevoked { .. } => "api_token.revoked",
+            Self::AccountDisabled { .. } => "account.disabled",
+            Self::AccountEnabled { .. } => "account.enabled",
+            Self::AccountPasswordChanged { .. } => "account.password_changed",
+            Self::ServerBackedUp { .. } => "server.backed_up",
+            Self::ServerRestored { .. } => "server.restored",
         }
     }
 
@@ -472,7 +556,9 @@ impl What {
             }
             Self::ComputerEnrolled { computer, .. }
             | Self::ComputerRefused { computer, .. }
-            | Self::ComputerRevoked { computer, .. } => about.computer = Some(*computer),
+            | Self::ComputerRevoked { computer, .. }
+            | Self::ComputerCertificateRenewed { computer, .. }
+            | Self::ComputerEventsLost { computer, .. } => about.computer = Some(*computer),
             Self::RuleNotEvaluated { policy, .. } => about.policy = Some(policy.policy),
             Self::PolicySaved { policy, .. } | Self::PolicyDeployed { policy, .. } => {
                 about.policy = Some(*policy)
@@ -482,11 +568,18 @@ impl What {
             | Self::DocumentRefused { .. }
             | Self::GroupSaved { .. }
             | Self::EnrollmentTokenCreated { .. }
+            | Self::EnrollmentTokenRevoked { .. }
             | Self::AccountCreated { .. }
             | Self::AccountSignedIn { .. }
             | Self::AccountSignInFailed { .. }
             | Self::AccountSignedOut { .. }
-            | Self::ApiTokenCreated { .. } => {}
+            | Self::ApiTokenCreated { .. }
+            | Self::ApiTokenRevoked { .. }
+            | Self::AccountDisabled { .. }
+            | Self::AccountEnabled { .. }
+            | Self::AccountPasswordChanged { .. }
+            | Self::ServerBackedUp { .. }
+            | Self::ServerRestored { .. } => {}
         }
         about
     }

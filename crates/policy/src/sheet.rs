@@ -34,6 +34,9 @@ pub struct Sheet {
     pub answers: Vec<Answer>,
     /// The last of this computer's events that the server has stored.
     pub stored: ChainHead,
+    /// The last checkpoint of the server's own chain of events; the computer writes it down, as a witness.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<ChainHead>,
 }
 
 /// A point in a chain of events.

@@ -17,7 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::error::Error;
 
 /// In order; each is applied once, in one transaction.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_first.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/0001_first.sql"), include_str!("../migrations/0002_trust.sql")];
 
 /// What one transaction may wait for, at most.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,7 +1,7 @@
 //! `elevon-server doctor`: looks at what the server stands on, one line for each.
 
 use crate::app::App;
-use crate::audit::verify::verify;
+use crate::audit::verify::{Depth, verify};
 use crate::error::Error;
 
 /// One thing that was looked at.
@@ -36,8 +36,8 @@ pub async fn examine(app: &App) -> Result<Vec<Finding>, Error> {
         }
         _ => good(format!("accounts: {accounts}")),
     });
-    findings.push(match verify(app).await? {
-        Ok(verified) => good(format!("audit: {} events in {} chains hold", verified.events, verified.chains)),
+    findings.push(match verify(app, Depth::Chains).await? {
+        Ok(verified) => good(format!("audit: {verified}")),
         Err(tampered) => bad(format!("audit: {tampered}")),
     });
     Ok(findings)

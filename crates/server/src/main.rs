@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use elevon_policy::text::Text;
 use elevon_policy::time::Span;
 use elevon_server::app::App;
+use elevon_server::audit::verify::Depth;
 use elevon_server::auth::{Actor, Administrator, Owner, Role};
 use elevon_server::clock::Clock;
 use elevon_server::config::{Config, Flags};
@@ -95,8 +96,12 @@ enum ApiTokenCommand {
 
 #[derive(Subcommand)]
 enum AuditCommand {
-    /// Check every chain of events from its beginning
-    Verify,
+    /// Check every chain of events from its beginning, against its checkpoints and what computers have witnessed
+    Verify {
+        /// Check the signature of every event too, and not only the last of each chain, which vouches for all before it
+        #[arg(long)]
+        each_signature: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -151,10 +156,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             );
             Ok(ExitCode::SUCCESS)
         }
-        Command::Audit { command: AuditCommand::Verify } => {
-            match audit::verify::verify(&open(config).await?).await? {
+        Command::Audit { command: AuditCommand::Verify { each_signature } } => {
+            let depth = if each_signature { Depth::EachSignature } else { Depth::Chains };
+            match audit::verify::verify(&open(config).await?, depth).await? {
                 Ok(verified) => {
-                    println!("{} events in {} chains hold", verified.events, verified.chains);
+                    println!("{verified}");
                     Ok(ExitCode::SUCCESS)
                 }
                 Err(tampered) => bail!("the audit trail was changed: {tampered}"),

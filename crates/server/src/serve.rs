@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 use crate::app::App;
-use crate::{channel, computers, router, sweep, tls};
+use crate::{audit, channel, computers, router, sweep, tls};
 
 /// A handshake that takes longer is given up.
 const IMPATIENCE: Duration = Duration::from_secs(15);
@@ -91,11 +91,17 @@ async fn listen(name: &str, address: SocketAddr) -> Result<TcpListener, String> 
 
 /// Serves until `end` changes, then lets requests under way finish.
 pub async fn serve(app: App, ports: Ports, end: watch::Receiver<bool>) -> Result<(), rustls::Error> {
+    match audit::checkpoints::contradiction(&app).await {
+        Ok(None) => {}
+        Ok(Some(told)) => tracing::error!("{told}"),
+        Err(error) => tracing::warn!(%error, "could not compare the database with its checkpoints"),
+    }
     let people = tls::for_people(&app.keys)?;
     let agents = tls::for_agents(&app.keys)?;
     let tasks = [
         tokio::spawn(sweep::keep_sweeping(app.clone())),
         tokio::spawn(sweep::keep_tidying(app.clone())),
+        tokio::spawn(audit::checkpoints::keep(app.clone())),
         tokio::spawn(channel::news::watch(app.clone())),
         tokio::spawn(computers::seen::keep_writing(app.clone())),
     ];
@@ -112,6 +118,9 @@ pub async fn serve(app: App, ports: Ports, end: watch::Receiver<bool>) -> Result
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     if let Err(error) = computers::seen::write(&app).await {
         tracing::warn!(%error, "could not write down when computers were heard from");
+    }
+    if let Err(error) = audit::checkpoints::now(&app).await {
+        tracing::warn!(%error, "could not make a last checkpoint of the audit trail");
     }
     app.db.close().await;
     Ok(())

@@ -1,9 +1,13 @@
 //! The chain of events: each record carries its number and the digest of the one before it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
+use elevon_policy::application::Sha256;
 use elevon_policy::event::Event;
+use elevon_policy::id::ComputerId;
 use elevon_policy::sheet::ChainHead;
+use elevon_policy::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::signed::digest;
@@ -49,6 +53,49 @@ pub fn follow(at: ChainHead, bytes: &[u8]) -> Result<(ChainHead, Event), Broken>
         return Err(Broken::Digest { number: at.number.saturating_add(1) });
     }
     Ok((head(at, bytes), record.event))
+}
+
+/// What of a record the chain itself needs: a fraction of the work of reading the event.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Link<'a> {
+    /// The place of the record before it, and its digest.
+    pub after: ChainHead,
+    /// The outside of the event.
+    #[serde(borrow)]
+    pub event: Outside<'a>,
+}
+
+/// When, and of which kind.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Outside<'a> {
+    /// When.
+    pub at: Timestamp,
+    /// The word for it.
+    pub kind: &'a str,
+}
+
+impl<'a> Link<'a> {
+    /// Reads what the chain needs; whether the rest is an event is not looked at.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, Broken> {
+        serde_json::from_slice(bytes).map_err(|error| Broken::Unreadable(error.to_string()))
+    }
+}
+
+/// How far the chains were that a server keeps; it signs one from time to time. Whoever has kept one sees whether a chain
+/// was cut, written anew or set back since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// Counts the checkpoints of a database, from 1.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// The digest of the one before; zeros in the first.
+    pub before: Sha256,
+    /// The head of the server's own chain.
+    pub server: ChainHead,
+    /// The heads of the computers' chains that grew since the one before.
+    pub computers: BTreeMap<ComputerId, ChainHead>,
 }
 
 /// A record does not follow the one before it.

@@ -47,6 +47,7 @@ fn sheet(version: u64, grants: Vec<Grant>) -> Sheet {
         locks: Vec::new(),
         answers: Vec::new(),
         stored: ChainHead::START,
+        checkpoint: None,
     }
 }
 

@@ -138,7 +138,12 @@ fn events() -> Vec<What> {
     let name = || Text::new("carol");
     vec![
         What::ComputerStarted { boot: Text::new("boot id"), version: Text::new("0.1.0"), layers },
-        What::SheetDelivered { version: Version(7), bundle: bytes(2), grants: vec![id(50)] },
+        What::SheetDelivered {
+            version: Version(7),
+            bundle: bytes(2),
+            grants: vec![id(50)],
+            checkpoint: Some(ChainHead { number: 90, digest: bytes(4) }),
+        },
         What::DocumentRefused { cause: Text::new("the signature does not fit") },
         What::RuleNotEvaluated { policy, cause: Text::new("this version does not know this kind of rule") },
         What::RequestMade { request: Box::new(asked()) },
@@ -174,6 +179,14 @@ fn events() -> Vec<What> {
             policy: Some(policy),
         },
         What::ComputerEnrolled { computer: desk(), host_name: Text::new("desk"), token: id(30) },
+        What::ComputerRefused { computer: desk(), cause: Text::new("a gap") },
+        What::ComputerRevoked { computer: desk(), host_name: Text::new("desk") },
+        What::ComputerCertificateRenewed { computer: desk(), ends: in_minutes(60) },
+        What::ComputerEventsLost {
+            computer: desk(),
+            after: ChainHead { number: 40, digest: bytes(3) },
+            until: ChainHead { number: 44, digest: bytes(5) },
+        },
         What::RequestApproved { request: id(60), grant: Box::new(grant(1, &[])), comment: Text::new("fine") },
         What::RequestDeclined { request: id(60), computer: desk(), user: alice(), comment: Text::new("no") },
         What::RequestLapsed {
@@ -198,11 +211,18 @@ fn events() -> Vec<What> {
         },
         What::GroupSaved { group: id(20), name: Text::new("desks"), members: 2 },
         What::EnrollmentTokenCreated { token: id(30), expires: in_minutes(60), uses: 1 },
+        What::EnrollmentTokenRevoked { token: id(30) },
         What::AccountCreated { account: id(80), name: name(), role: Text::new("approver") },
         What::AccountSignedIn { account: id(80), name: name() },
         What::AccountSignInFailed { name: name() },
         What::AccountSignedOut { account: id(80), name: name() },
         What::ApiTokenCreated { token: id(31), name: Text::new("export"), role: Text::new("auditor") },
+        What::ApiTokenRevoked { token: id(31), name: Text::new("export") },
+        What::AccountDisabled { account: id(80), name: name() },
+        What::AccountEnabled { account: id(80), name: name() },
+        What::AccountPasswordChanged { account: id(80), name: name() },
+        What::ServerBackedUp { with_keys: true },
+        What::ServerRestored { taken: NOW, epoch: 1_000_000_007 },
     ]
 }
 
@@ -252,7 +272,7 @@ fn events_of_every_kind() {
     // Complete by count: a new kind is pinned here before it is used.
     let mut kinds: Vec<_> = all.iter().map(|event| event.what.kind()).collect();
     kinds.dedup();
-    assert_eq!(kinds.len(), 28);
+    assert_eq!(kinds.len(), 39);
     assert_eq!(all.iter().filter(|event| event.what.is_from_computer()).count(), 13);
 }
 
@@ -341,5 +361,6 @@ fn empty_sheet() -> Sheet {
         locks: Vec::new(),
         answers: Vec::new(),
         stored: ChainHead { number: 41, digest: bytes(3) },
+        checkpoint: Some(ChainHead { number: 90, digest: bytes(4) }),
     }
 }

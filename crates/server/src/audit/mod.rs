@@ -1,7 +1,9 @@
 //! The audit trail: one chain of the server's own events and one of each computer's; the JIT Events Report over all.
 
 pub mod api;
+pub mod checkpoints;
 pub mod csv;
+pub mod links;
 pub mod pages;
 pub mod sql;
 pub mod told;

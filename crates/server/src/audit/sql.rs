@@ -1,17 +1,18 @@
 //! Chains and events, as the database remembers them.
 
+use elevon_policy::application::Sha256;
 use elevon_policy::event::Event;
 use elevon_policy::sheet::ChainHead;
 use elevon_policy::text::Text;
 use elevon_policy::time::Timestamp;
 use elevon_wire::chain::Record;
-use elevon_wire::signed::Signed;
+use elevon_wire::signed::{Signed, digest};
 use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{Filter, Origin, Row};
-use crate::db::{changed_once, count, number, parsed};
+use crate::db::{changed_once, count, document, number, parsed};
 use crate::error::Error;
 use crate::listing::Cursor;
 
@@ -220,6 +221,53 @@ pub struct Kept {
     pub kind: String,
     /// The record.
     pub body: String,
+}
+
+impl Kept {
+    /// The digest of the record, where the body can be read.
+    pub fn digest(&self, origin: Origin) -> Option<Sha256> {
+        match origin {
+            Origin::Server => Some(digest(self.body.as_bytes())),
+            Origin::Computer(_) => {
+                serde_json::from_str::<Signed>(&self.body).ok().map(|signed| signed.digest())
+            }
+        }
+    }
+}
+
+/// Stored events of a chain whose number lies behind `after` and not behind `until`, in order, as one text: a line each of
+/// number, time, kind and body with a space between them. No record has a line break in it. To read a long chain row by
+/// row takes several times as long.
+pub async fn lines(db: &mut AnyConnection, origin: Origin, after: u64, until: u64) -> Result<String, Error> {
+    let row = sqlx::query(
+        "select string_agg(number || ' ' || at || ' ' || kind || ' ' || body, $4 order by number) as lines
+         from events where chain = $1 and number > $2 and number <= $3",
+    )
+    .bind(origin.to_string())
+    .bind(number(after))
+    .bind(number(until))
+    .bind("\n")
+    .fetch_one(db)
+    .await?;
+    Ok(row.try_get::<Option<String>, _>("lines")?.unwrap_or_default())
+}
+
+/// The number of the last event of a chain that is there.
+pub async fn last_number(db: &mut AnyConnection, origin: Origin) -> Result<u64, Error> {
+    let row = sqlx::query("select coalesce(max(number), 0) as number from events where chain = $1")
+        .bind(origin.to_string())
+        .fetch_one(db)
+        .await?;
+    count(&row, "number")
+}
+
+/// The server's own events of one kind, in order.
+pub async fn of_kind(db: &mut AnyConnection, kind: &str) -> Result<Vec<Event>, Error> {
+    let rows = sqlx::query("select body from events where chain = 'server' and kind = $1 order by number")
+        .bind(kind)
+        .fetch_all(db)
+        .await?;
+    rows.iter().map(|row| Ok(document::<Record>(row, "body")?.event)).collect()
 }
 
 /// Stored events of a chain behind this number, in order.

@@ -31,7 +31,7 @@ pub struct Told {
 }
 
 /// Every kind, as the filter offers them.
-pub const KINDS: [&str; 30] = [
+pub const KINDS: [&str; 39] = [
     "request.made",
     "request.approved",
     "request.declined",
@@ -56,12 +56,21 @@ pub const KINDS: [&str; 30] = [
     "computer.enrolled",
     "computer.refused",
     "computer.revoked",
+    "computer.certificate_renewed",
+    "computer.events_lost",
     "enrollment_token.created",
+    "enrollment_token.revoked",
     "account.created",
     "account.signed_in",
     "account.sign_in_failed",
     "account.signed_out",
+    "account.disabled",
+    "account.enabled",
+    "account.password_changed",
     "api_token.created",
+    "api_token.revoked",
+    "server.backed_up",
+    "server.restored",
 ];
 
 impl Told {
@@ -176,6 +185,13 @@ impl Teller {
             What::ComputerRefused { .. } => {
                 format!("Something that {on} sent was refused; nothing of it was stored")
             }
+            What::ComputerCertificateRenewed { .. } => {
+                format!("{on} got a new certificate before the old one ended")
+            }
+            What::ComputerEventsLost { after, until, .. } => format!(
+                "{} of {on} went lost when the server was restored",
+                counted(until.number.saturating_sub(after.number), "event", "events")
+            ),
             What::ComputerRevoked { host_name, .. } => format!("{by} shut {} out", host_name.visible()),
             What::PolicySaved { name, version, .. } => {
                 format!("{by} saved “{}” as version {version}", name.visible())
@@ -200,6 +216,7 @@ impl Teller {
                 counted(*uses, "computer", "computers"),
                 clock(*expires, event.at)
             ),
+            What::EnrollmentTokenRevoked { .. } => format!("{by} revoked an enrollment token"),
             What::AccountCreated { name, role, .. } if event.by.is_none() => {
                 format!("The set-up link made the account {}, {}", name.visible(), role.visible())
             }
@@ -214,6 +231,20 @@ impl Teller {
             What::ApiTokenCreated { name, role, .. } => {
                 format!("{by} made the API token {}, {}", name.visible(), role.visible())
             }
+            What::ApiTokenRevoked { name, .. } => format!("{by} revoked the API token {}", name.visible()),
+            What::AccountDisabled { name, .. } => {
+                format!("{by} disabled the account {}; its sessions ended", name.visible())
+            }
+            What::AccountEnabled { name, .. } => format!("{by} enabled the account {} again", name.visible()),
+            What::AccountPasswordChanged { name, .. } => {
+                format!("{by} changed the password of {}; its sessions ended", name.visible())
+            }
+            What::ServerBackedUp { with_keys: true } => format!("{by} took a backup, the keys among it"),
+            What::ServerBackedUp { with_keys: false } => format!("{by} took a backup, without the keys"),
+            What::ServerRestored { taken, .. } => format!(
+                "{by} restored the server from a backup taken {}; what happened in between is gone",
+                clock(*taken, event.at)
+            ),
         }
     }
 }
@@ -300,6 +331,9 @@ fn tone(kind: &str) -> &'static str {
         | "document.refused"
         | "computer.refused"
         | "computer.revoked"
+        | "computer.events_lost"
+        | "account.disabled"
+        | "server.restored"
         | "account.sign_in_failed" => "red",
         _ => "",
     }

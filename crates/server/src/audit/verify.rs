@@ -1,25 +1,75 @@
-//! Checks every chain from its beginning: numbers, digests, signatures, and the columns that the report filters by.
+//! Checks every chain from its beginning: that each event follows the one before it, that the columns that order and sort
+//! the report say what the record says, and that nothing contradicts a checkpoint, in the database or outside it, or what
+//! computers have witnessed.
+//!
+//! A signature vouches for all that its record follows, through the digests. So one signature a chain is enough: of a
+//! computer's last event, and of the last checkpoint for the server's own. [`Depth::EachSignature`] checks the others as
+//! well; that finds nothing more about what happened, and takes far longer.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 
+use elevon_policy::application::Sha256;
+use elevon_policy::event::What;
+use elevon_policy::id::ComputerId;
 use elevon_policy::sheet::ChainHead;
-use elevon_wire::chain;
+use elevon_policy::time::Timestamp;
 use elevon_wire::signed::{PublicKey, Purpose, Signed};
+use sqlx::AnyConnection;
+use tokio::task::JoinHandle;
 
-use super::{Origin, sql};
+use super::links::{self, Broken, Followed};
+use super::{Origin, checkpoints, sql};
 use crate::app::App;
 use crate::error::Error;
 
 /// How many events are read at once.
-const BATCH: i64 = 1000;
+const BATCH: u64 = 2000;
+
+/// How much is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// All that tells whether the events are those that were stored.
+    Chains,
+    /// The signature of each of the computers' events as well.
+    EachSignature,
+}
 
 /// All chains hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified {
     /// How many chains.
     pub chains: u64,
     /// How many events in all of them.
     pub events: u64,
+    /// How many checkpoints there are in the database.
+    pub checkpoints: u64,
+    /// How many there are in the file outside it.
+    pub outside: u64,
+    /// How often a computer wrote down a checkpoint of the server.
+    pub witnesses: u64,
+    /// When copies were taken that this database was restored from; the latest last.
+    pub restored: Vec<Timestamp>,
+    /// How many events of computers went lost by that.
+    pub lost: u64,
+}
+
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} events in {} chains hold; {} checkpoints in the database, {} outside it and {} notes of computers agree",
+            self.events, self.chains, self.checkpoints, self.outside, self.witnesses
+        )?;
+        for taken in &self.restored {
+            write!(f, "; restored from a backup of {}", written(*taken))?;
+        }
+        if self.lost > 0 {
+            write!(f, ", whereby {} events of computers went lost", self.lost)?;
+        }
+        Ok(())
+    }
 }
 
 /// The first row that is not as it was written.
@@ -39,51 +89,317 @@ impl fmt::Display for Tampered {
     }
 }
 
-/// Walks all chains.
-pub async fn verify(app: &App) -> Result<Result<Verified, Tampered>, Error> {
+/// Walks all chains, at one point in time.
+pub async fn verify(app: &App, depth: Depth) -> Result<Result<Verified, Tampered>, Error> {
     let mut db = app.db.snapshot().await?;
-    let mut verified = Verified { chains: 0, events: 0 };
-    for (origin, key) in sql::chains(&mut db).await? {
+    let mut walk = match Walk::prepare(app, &mut db, depth).await? {
+        Ok(walk) => walk,
+        Err(tampered) => return Ok(Err(tampered)),
+    };
+    // The server's own chain comes last: by then it is known what the computers have witnessed of it.
+    let mut chains = sql::chains(&mut db).await?;
+    chains.sort_by_key(|(origin, _)| *origin == Origin::Server);
+    for (origin, key) in chains {
         let key: Option<PublicKey> = key
             .map(|key| key.parse())
             .transpose()
             .map_err(|error| Error::internal("reading a computer's event key", error))?;
-        let mut at = ChainHead::START;
-        loop {
-            let kept = sql::kept(&mut db, origin, at.number, BATCH).await?;
-            if kept.is_empty() {
-                break;
-            }
-            for row in kept {
-                at = match check(at, &row, key.as_ref()) {
-                    Ok(head) => head,
-                    Err(cause) => return Ok(Err(Tampered { origin, number: at.number + 1, cause })),
-                };
-                verified.events += 1;
-            }
+        if let Err(tampered) = walk.chain(&mut db, origin, key).await? {
+            return Ok(Err(tampered));
         }
-        let head = sql::head(&mut db, origin).await?;
-        if head != at {
-            let cause = format!("the chain's head says {} events, {} are there", head.number, at.number);
-            return Ok(Err(Tampered { origin, number: at.number + 1, cause }));
-        }
-        verified.chains += 1;
     }
-    Ok(Ok(verified))
+    Ok(walk.end())
 }
 
-fn check(at: ChainHead, row: &sql::Kept, key: Option<&PublicKey>) -> Result<ChainHead, String> {
-    let signed: Signed;
-    let record = match key {
-        None => row.body.as_bytes(),
-        Some(key) => {
-            signed = serde_json::from_str(&row.body).map_err(|error| error.to_string())?;
-            signed.bytes(key, Purpose::Event).map_err(|error| error.to_string())?
+/// Who says that a chain had this digest at that number, in words.
+#[derive(Debug, Clone)]
+struct Claim {
+    digest: Sha256,
+    by: String,
+    at: Timestamp,
+}
+
+/// What is claimed of one chain, by number.
+type Claims = BTreeMap<u64, Claim>;
+
+struct Walk {
+    depth: Depth,
+    verified: Verified,
+    claims: BTreeMap<String, Claims>,
+    /// Of each computer, what went lost: the last event before, and the last one of them.
+    lost: BTreeMap<ComputerId, Vec<(ChainHead, ChainHead)>>,
+    /// When the server was restored.
+    restored: Vec<Timestamp>,
+}
+
+impl Walk {
+    async fn prepare(
+        app: &App,
+        db: &mut AnyConnection,
+        depth: Depth,
+    ) -> Result<Result<Self, Tampered>, Error> {
+        let mut walk = Self {
+            depth,
+            verified: Verified::default(),
+            claims: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            restored: Vec::new(),
+        };
+        for event in sql::of_kind(db, "server.restored").await? {
+            if let What::ServerRestored { taken, .. } = event.what {
+                walk.restored.push(event.at);
+                walk.verified.restored.push(taken);
+            }
         }
-    };
-    let (head, event) = chain::follow(at, record).map_err(|broken| broken.to_string())?;
-    if head.number != row.number || event.at.millis() != row.at || event.what.kind() != row.kind {
-        return Err("its columns do not say what its record says".to_owned());
+        for event in sql::of_kind(db, "computer.events_lost").await? {
+            if let What::ComputerEventsLost { computer, after, until } = event.what {
+                walk.lost.entry(computer).or_default().push((after, until));
+            }
+        }
+        let stored = checkpoints::sql::behind(db, 0).await?;
+        walk.verified.checkpoints = stored.len() as u64;
+        if let Err(tampered) = walk.take(app, &stored, "the database") {
+            return Ok(Err(tampered));
+        }
+        let path = checkpoints::path(&app.config.state_dir);
+        let kept = checkpoints::in_file(&path)
+            .map_err(|error| Error::internal(&format!("reading {}", path.display()), error))?;
+        walk.verified.outside = kept.len() as u64;
+        Ok(walk.take(app, &kept, &path.display().to_string()).map(|()| walk))
     }
-    Ok(head)
+
+    /// Takes checkpoints as claims. Each vouches for the one it names as the one before, so that only those need their
+    /// signature checked that none after them names.
+    fn take(&mut self, app: &App, signed: &[Signed], place: &str) -> Result<(), Tampered> {
+        let mut vouched: Option<Sha256> = None;
+        for signed in signed.iter().rev() {
+            let opened = if vouched == Some(signed.digest()) {
+                serde_json::from_slice(signed.unverified_bytes()).map_err(|error| error.to_string())
+            } else {
+                checkpoints::Sealed::open(signed.clone(), &app.keys.public()).map(|sealed| sealed.checkpoint)
+            };
+            let wrong = |cause: String| Tampered { origin: Origin::Server, number: 1, cause };
+            let checkpoint: elevon_wire::chain::Checkpoint = opened.map_err(|cause| {
+                wrong(format!("a checkpoint in {place} was not signed by this server: {cause}"))
+            })?;
+            vouched = Some(checkpoint.before);
+            let by = format!("checkpoint {} of {} in {place}", checkpoint.number, written(checkpoint.at));
+            for (id, head) in &checkpoint.computers {
+                self.claim(Origin::Computer(*id), *head, &by, checkpoint.at)?;
+            }
+            self.claim(Origin::Server, checkpoint.server, &by, checkpoint.at)?;
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, origin: Origin, head: ChainHead, by: &str, at: Timestamp) -> Result<(), Tampered> {
+        let claims = self.claims.entry(origin.to_string()).or_default();
+        let known =
+            claims.entry(head.number).or_insert_with(|| Claim { digest: head.digest, by: by.to_owned(), at });
+        if known.digest != head.digest {
+            let cause = format!(
+                "{by} and {} contradict each other: the chain was written anew, or an older database was put in its place",
+                known.by
+            );
+            return Err(Tampered { origin, number: head.number, cause });
+        }
+        Ok(())
+    }
+
+    async fn chain(
+        &mut self,
+        db: &mut AnyConnection,
+        origin: Origin,
+        key: Option<PublicKey>,
+    ) -> Result<Result<(), Tampered>, Error> {
+        let head = sql::head(db, origin).await?;
+        let claims = Arc::new(self.claims.remove(&origin.to_string()).unwrap_or_default());
+        let lost = match origin {
+            Origin::Computer(id) => self.lost.remove(&id).unwrap_or_default(),
+            Origin::Server => Vec::new(),
+        };
+        let mut from = ChainHead::START;
+        for (after, until) in lost {
+            if let Err(tampered) = self.stretch(db, origin, key, from, after, &claims).await? {
+                return Ok(Err(tampered));
+            }
+            self.verified.lost += until.number.saturating_sub(after.number);
+            from = until;
+        }
+        if let Err(tampered) = self.stretch(db, origin, key, from, head, &claims).await? {
+            return Ok(Err(tampered));
+        }
+        if let Some(tampered) = self.tail(db, origin, key, head, &claims).await? {
+            return Ok(Err(tampered));
+        }
+        self.verified.chains += 1;
+        Ok(Ok(()))
+    }
+
+    /// Follows a chain from one head to another: it is read in batches by number, and checked beside the reading.
+    async fn stretch(
+        &mut self,
+        db: &mut AnyConnection,
+        origin: Origin,
+        key: Option<PublicKey>,
+        from: ChainHead,
+        until: ChainHead,
+        claims: &Arc<Claims>,
+    ) -> Result<Result<(), Tampered>, Error> {
+        let places = std::thread::available_parallelism().map_or(2, usize::from) + 1;
+        let mut under_way: VecDeque<JoinHandle<Result<Followed, Broken>>> = VecDeque::new();
+        let (mut at, mut read) = (from, from.number);
+        loop {
+            if read < until.number && under_way.len() < places {
+                let last = (read + BATCH).min(until.number);
+                let lines = sql::lines(db, origin, read, last).await?;
+                let (number, depth) = (read, self.depth);
+                under_way.push_back(tokio::task::spawn_blocking(move || {
+                    links::follow(&lines, number, last, key.as_ref(), depth)
+                }));
+                read = last;
+                continue;
+            }
+            let Some(checked) = under_way.pop_front() else { break };
+            let checked = checked.await.map_err(|error| Error::internal("checking events", error))?;
+            let followed = match checked {
+                Ok(followed) if followed.before == at.digest => followed,
+                Ok(_) => {
+                    return self.blame(db, origin, key, Broken::link(at.number + 1), until).await.map(Err);
+                }
+                Err(broken) => return self.blame(db, origin, key, broken, until).await.map(Err),
+            };
+            if let Err(tampered) = self.compare(origin, at.number, &followed, claims) {
+                return Ok(Err(tampered));
+            }
+            self.verified.events += followed.digests.len() as u64;
+            for (head, witnessed) in &followed.witnessed {
+                self.verified.witnesses += 1;
+                let by = format!("computer {origin}, in its event of {}", written(*witnessed));
+                if let Err(tampered) = self.claim(Origin::Server, *head, &by, *witnessed) {
+                    return Ok(Err(tampered));
+                }
+            }
+            let last = followed.digests.last().copied().unwrap_or(at.digest);
+            at = ChainHead { number: at.number + followed.digests.len() as u64, digest: last };
+        }
+        if at == until {
+            return Ok(Ok(()));
+        }
+        // All is there and fits together, but for what the end should be.
+        let cause = "the event is another one than the end of its chain says".to_owned();
+        Ok(Err(Tampered { origin, number: at.number, cause }))
+    }
+
+    /// Compares what a batch found with what is claimed of those events.
+    fn compare(
+        &self,
+        origin: Origin,
+        after: u64,
+        followed: &Followed,
+        claims: &Claims,
+    ) -> Result<(), Tampered> {
+        let last = after + followed.digests.len() as u64;
+        for (number, claim) in claims.range(after + 1..=last) {
+            let place = usize::try_from(number - after - 1).unwrap_or(usize::MAX);
+            if followed.digests.get(place) == Some(&claim.digest) || self.is_explained(claim) {
+                continue;
+            }
+            let good = claims.range(..number).next_back().map_or(0, |(number, _)| *number);
+            let cause = format!(
+                "events {} to {number} were written anew: they fit together, but {} says otherwise",
+                good + 1,
+                claim.by
+            );
+            return Err(Tampered { origin, number: good + 1, cause });
+        }
+        Ok(())
+    }
+
+    /// What was claimed before the server was restored may be of events that the copy did not have.
+    fn is_explained(&self, claim: &Claim) -> bool {
+        claim.by.starts_with("computer") && self.restored.iter().any(|restored| claim.at < *restored)
+    }
+
+    /// What is beyond the end of a chain: events, or claims; and whether its last event vouches for it.
+    async fn tail(
+        &self,
+        db: &mut AnyConnection,
+        origin: Origin,
+        key: Option<PublicKey>,
+        head: ChainHead,
+        claims: &Claims,
+    ) -> Result<Option<Tampered>, Error> {
+        let tampered = |number, cause| Ok(Some(Tampered { origin, number, cause }));
+        let last = sql::last_number(db, origin).await?;
+        if last > head.number {
+            let cause = format!("the end of the chain says {} events, there are {last}", head.number);
+            return tampered(head.number + 1, cause);
+        }
+        let beyond = claims.range(head.number + 1..).rfind(|(_, claim)| !self.is_explained(claim));
+        if let Some((number, claim)) = beyond {
+            let cause = format!(
+                "there were {number} events, says {}; now there are {}: the tail was cut, or an older database was put in its place",
+                claim.by, head.number
+            );
+            return tampered(head.number + 1, cause);
+        }
+        if let Some(key) = key.filter(|_| head.number > 0)
+            && let Some(kept) = sql::kept(db, origin, head.number - 1, 1).await?.first()
+            && let Err(cause) = signed_by(&key, &kept.body)
+        {
+            return tampered(head.number, cause);
+        }
+        Ok(None)
+    }
+
+    /// Says which row it was: where an event does not follow the one before it, either may be the one that was changed.
+    async fn blame(
+        &self,
+        db: &mut AnyConnection,
+        origin: Origin,
+        key: Option<PublicKey>,
+        broken: Broken,
+        until: ChainHead,
+    ) -> Result<Tampered, Error> {
+        let Broken { number, cause, is_link } = broken;
+        if is_link && number > 1 {
+            let rows = sql::kept(db, origin, number - 2, 3).await?;
+            let next = rows.get(1).and_then(|row| row.digest(origin));
+            let after_next = rows.get(2).and_then(|row| links::after(&row.body, origin));
+            let fits_on = if number == until.number { Some(until.digest) } else { after_next };
+            let forged =
+                key.is_some_and(|key| rows.first().is_some_and(|row| signed_by(&key, &row.body).is_err()));
+            if forged || (next.is_some() && next == fits_on) {
+                let cause = "it was changed: the event after it follows another one".to_owned();
+                return Ok(Tampered { origin, number: number - 1, cause });
+            }
+        }
+        Ok(Tampered { origin, number, cause })
+    }
+
+    /// What is claimed of chains that are not there.
+    fn end(mut self) -> Result<Verified, Tampered> {
+        let missing = self.claims.pop_first();
+        if let Some((chain, claims)) = missing
+            && let Ok(origin) = chain.parse::<Origin>()
+            && let Some((number, claim)) =
+                claims.iter().rfind(|(number, claim)| **number > 0 && !self.is_explained(claim))
+        {
+            let cause = format!("the whole chain of {number} events is gone, says {}", claim.by);
+            return Err(Tampered { origin, number: 1, cause });
+        }
+        Ok(self.verified)
+    }
+}
+
+/// Whether this key signed the event that a column holds. The error is a sentence.
+fn signed_by(key: &PublicKey, body: &str) -> Result<(), String> {
+    let signed: Signed = serde_json::from_str(body).map_err(|error| error.to_string())?;
+    signed.bytes(key, Purpose::Event).map(|_| ()).map_err(|error| error.to_string())
+}
+
+fn written(at: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(at.millis())
+        .map_or_else(|_| at.millis().to_string(), |at| at.to_string())
 }

@@ -157,7 +157,7 @@ async fn apply(
     let id = computer.id;
     let at = event.at;
     match event.what {
-        What::SheetDelivered { version, bundle, grants } => {
+        What::SheetDelivered { version, bundle, grants, checkpoint: _ } => {
             computers::sql::delivered(tx, id, version, bundle).await?;
             grants::sql::delivered(tx, id, &grants, now).await?;
             Ok(Effect::default())

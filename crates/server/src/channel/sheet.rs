@@ -37,6 +37,7 @@ pub async fn signed(app: &App, computer: ComputerId) -> Result<(Signed, Arc<Made
         locks: Vec::new(),
         answers: requests::sql::answers(&mut db, computer, now.before(ANSWERS)).await?,
         stored: audit::sql::head(&mut db, Origin::Computer(computer)).await?,
+        checkpoint: audit::checkpoints::sql::witnessed(&mut db).await?,
     };
     db.rollback().await?;
     bundles::keep(app, &bundle).await?;

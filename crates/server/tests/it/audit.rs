@@ -1,35 +1,31 @@
 //! The trail: chained, whole, and safe to take away.
 
 use elevon_policy::event::What;
+use elevon_policy::sheet::ChainHead;
 use elevon_policy::text::Text;
 use elevon_policy::time::Span;
-use elevon_server::audit::verify::verify;
+use elevon_server::audit::Origin;
+use elevon_server::audit::checkpoints;
+use elevon_server::audit::verify::{Depth, Verified, verify};
 use elevon_server::auth::Role;
 use elevon_server::db::Engine;
+use elevon_wire::chain::{self, Record};
 
 use crate::endpoint::Endpoint;
 use crate::site::Site;
 
 crate::on_both_engines!(
-    a_changed_event_is_found_and_named,
+    an_edited_row_is_found_and_named,
+    a_deleted_row_is_found_and_named,
     a_cut_tail_is_found,
+    a_recomputed_chain_is_found,
+    an_old_backup_in_its_place_is_found,
+    a_line_cut_off_in_the_file_does_no_harm,
     a_foreign_signature_is_found,
     the_report_goes_on_where_it_stopped,
     filters_narrow_the_report,
     the_csv_is_harmless_to_a_spreadsheet,
 );
-
-/// Whoever owns the database can take the triggers away.
-async fn behind_the_back(site: &Site, sql: &'static str) {
-    let unguard = match site.app.db.engine() {
-        Engine::Sqlite => "drop trigger events_kept; drop trigger events_stay",
-        Engine::Postgres => "drop trigger events_kept on events",
-    };
-    let mut tx = site.app.db.begin().await.unwrap();
-    sqlx::raw_sql(unguard).execute(&mut *tx).await.unwrap();
-    sqlx::raw_sql(sql).execute(&mut *tx).await.unwrap();
-    tx.commit().await.unwrap();
-}
 
 async fn some_events(site: &Site) -> Endpoint {
     let mut computer = Endpoint::enroll(site, "web1").await;
@@ -37,41 +33,253 @@ async fn some_events(site: &Site) -> Endpoint {
     for user in ["alice", "bob", "carol"] {
         computer.asks(site, user, &policy).await;
     }
-    assert_eq!(verify(&site.app).await.unwrap().unwrap().chains, 2);
+    assert_eq!(verify(&site.app, Depth::Chains).await.unwrap().unwrap().chains, 2);
     computer
 }
 
-async fn a_changed_event_is_found_and_named(site: Site) {
-    some_events(&site).await;
-    behind_the_back(
-        &site,
-        "update events set body = replace(body, 'Fleet', 'Fleed') where kind = 'group.saved'",
-    )
-    .await;
-    let tampered = verify(&site.app).await.unwrap().unwrap_err();
-    assert_eq!(tampered.origin.to_string(), "server");
-    let text = tampered.to_string();
-    assert!(text.contains("does not follow") || text.contains("head"), "{text}");
+async fn holds(site: &Site) -> Verified {
+    verify(&site.app, Depth::Chains).await.unwrap().unwrap()
 }
 
+/// The chain, the number and the cause of the first bad row.
+async fn found(site: &Site) -> (String, u64, String) {
+    let tampered = verify(&site.app, Depth::Chains).await.unwrap().unwrap_err();
+    (tampered.origin.to_string(), tampered.number, tampered.cause)
+}
+
+async fn an_edited_row_is_found_and_named(site: Site) {
+    let computer = some_events(&site).await;
+    let group = "select number from events where kind = 'group.saved'";
+    let number: i64 = {
+        let mut db = site.app.db.read().await.unwrap();
+        sqlx::query_scalar(group).fetch_one(&mut *db).await.unwrap()
+    };
+    run(&site, "update events set body = replace(body, 'Fleet', 'Fleed') where kind = 'group.saved'").await;
+    let (origin, at, cause) = found(&site).await;
+    assert_eq!((origin.as_str(), at), ("server", number as u64), "{cause}");
+    run(&site, "update events set body = replace(body, 'Fleed', 'Fleet') where chain = 'server'").await;
+    holds(&site).await;
+
+    run(&site, "update events set kind = 'request.lost' where chain <> 'server' and number = 2").await;
+    let (origin, at, cause) = found(&site).await;
+    assert_eq!((origin, at), (computer.id.to_string(), 2), "{cause}");
+    assert!(cause.contains("columns"), "{cause}");
+    run(&site, "update events set kind = 'request.made' where chain <> 'server' and number = 2").await;
+
+    // The very last event, which none follows.
+    run(&site, "update events set body = replace(body, '\"signature\":\"', '\"signature\":\"A') where chain <> 'server' and number = 3").await;
+    let (origin, at, _) = found(&site).await;
+    assert_eq!((origin, at), (computer.id.to_string(), 3));
+}
+
+async fn a_deleted_row_is_found_and_named(site: Site) {
+    let computer = some_events(&site).await;
+    run(&site, "delete from events where chain <> 'server' and number = 2").await;
+    let (origin, at, cause) = found(&site).await;
+    assert_eq!((origin, at), (computer.id.to_string(), 2), "{cause}");
+    assert!(cause.contains("missing"), "{cause}");
+}
+
+/// Whoever cuts the tail moves the end of the chain as well; the checkpoint stays.
 async fn a_cut_tail_is_found(site: Site) {
     let computer = some_events(&site).await;
-    behind_the_back(&site, "delete from events where chain <> 'server' and number = 3").await;
-    let tampered = verify(&site.app).await.unwrap().unwrap_err();
-    assert_eq!((tampered.origin.to_string(), tampered.number), (computer.id.to_string(), 3));
+    run(&site, "delete from events where chain <> 'server' and number = 3").await;
+    let (origin, at, cause) = found(&site).await;
+    assert_eq!((origin, at), (computer.id.to_string(), 3), "{cause}");
+    drop(computer);
+
+    let site = on_the_same_engine(&site).await;
+    let mut computer = some_events(&site).await;
+    checkpoints::now(&site.app).await.unwrap();
+    let kept = computer.head;
+    computer.report(&site, What::DocumentRefused { cause: Text::new("late") }).await;
+    assert_eq!(holds(&site).await.checkpoints, 1);
+    set_back(&site, &computer.id.to_string(), kept).await;
+    // What came after the last checkpoint is out of its reach: the promise is a minute.
+    holds(&site).await;
+    let before = before(&site, &computer.id.to_string(), kept.number).await;
+    set_back(&site, &computer.id.to_string(), before).await;
+    let (origin, at, cause) = found(&site).await;
+    assert_eq!((origin, at), (computer.id.to_string(), 3), "{cause}");
+    assert!(cause.contains("tail was cut"), "{cause}");
+}
+
+/// Every row behind the changed one is made to fit again: only what was signed before says otherwise.
+async fn a_recomputed_chain_is_found(site: Site) {
+    let _computer = some_events(&site).await;
+    checkpoints::now(&site.app).await.unwrap();
+    holds(&site).await;
+    recompute(&site, "Fleet", "Fleed").await;
+    let (origin, at, cause) = found(&site).await;
+    assert_eq!((origin.as_str(), at), ("server", 1), "{cause}");
+    assert!(cause.contains("written anew") && cause.contains("checkpoint 1"), "{cause}");
+
+    // Without the checkpoints in the database, the file outside it still knows.
+    run(&site, "delete from checkpoints").await;
+    let (_, _, cause) = found(&site).await;
+    assert!(cause.contains("checkpoints") && cause.contains("written anew"), "{cause}");
+
+    // Without both, a computer that was told is a witness.
+    let mut computer = Endpoint::enroll(&site, "web2").await;
+    std::fs::remove_file(checkpoints::path(&site.state_dir())).unwrap();
+    checkpoints::now(&site.app).await.unwrap();
+    let sheet = computer.sheet(&site).await;
+    assert!(sheet.checkpoint.is_some());
+    let delivered = What::SheetDelivered {
+        version: sheet.version,
+        bundle: sheet.bundle,
+        grants: Vec::new(),
+        checkpoint: sheet.checkpoint,
+    };
+    computer.report(&site, delivered).await;
+    assert_eq!(holds(&site).await.witnesses, 1);
+    run(&site, "delete from checkpoints").await;
+    std::fs::remove_file(checkpoints::path(&site.state_dir())).unwrap();
+    recompute(&site, "Fleed", "Flood").await;
+    let (origin, _, cause) = found(&site).await;
+    assert_eq!(origin, "server");
+    assert!(cause.contains(&format!("computer {}", computer.id)), "{cause}");
+}
+
+/// An older database with everything in it as it was then, in place of the present one.
+async fn an_old_backup_in_its_place_is_found(site: Site) {
+    let mut computer = some_events(&site).await;
+    checkpoints::now(&site.app).await.unwrap();
+    let head = computer.head;
+    let server = before(&site, "server", u64::MAX).await;
+    computer.report(&site, What::DocumentRefused { cause: Text::new("late") }).await;
+    site.group("Late", &[]).await;
+    site.later(Span::from_mins(1));
+    checkpoints::now(&site.app).await.unwrap();
+    assert_eq!(checkpoints::contradiction(&site.app).await.unwrap(), None);
+    let verified = holds(&site).await;
+    assert_eq!((verified.checkpoints, verified.outside), (2, 2));
+
+    set_back(&site, &computer.id.to_string(), head).await;
+    set_back(&site, "server", server).await;
+    run(&site, "delete from checkpoints where number > 1").await;
+    let (_, _, cause) = found(&site).await;
+    assert!(cause.contains("older database was put in its place"), "{cause}");
+    let told = checkpoints::contradiction(&site.app).await.unwrap().unwrap();
+    assert!(told.contains("audit verify"), "{told}");
+
+    // It goes on from there: what the file knows stays known.
+    for round in 0..3 {
+        site.group(&format!("Later {round}"), &[]).await;
+        site.later(Span::from_mins(1));
+        checkpoints::now(&site.app).await.unwrap();
+    }
+    let (_, _, cause) = found(&site).await;
+    assert!(cause.contains("contradict") || cause.contains("older database"), "{cause}");
 }
 
 async fn a_foreign_signature_is_found(site: Site) {
     let computer = some_events(&site).await;
     let other = Endpoint::enroll(&site, "web2").await;
-    let mut forger = Endpoint { id: computer.id, head: elevon_policy::sheet::ChainHead::START, ..other };
-    let forged = forger.record(&site, What::DocumentRefused { cause: Text::new("nothing happened") });
-    let body = serde_json::to_string(&forged).unwrap();
-    let sql = format!("update events set body = '{body}' where chain <> 'server' and number = 1");
-    behind_the_back(&site, Box::leak(sql.into_boxed_str())).await;
-    let tampered = verify(&site.app).await.unwrap().unwrap_err();
+    let mut forger = Endpoint { id: computer.id, head: ChainHead::START, ..other };
+    let mut forged = Vec::new();
+    for _ in 0..3 {
+        forged.push(forger.record(&site, What::DocumentRefused { cause: Text::new("nothing happened") }));
+    }
+    // A whole chain that fits together, by another hand.
+    for (number, signed) in (1..).zip(&forged) {
+        let body = serde_json::to_string(signed).unwrap();
+        let sql = format!(
+            "update events set kind = 'document.refused', at = {}, body = '{body}' where chain = '{}' and number = {number}",
+            site.now().millis(),
+            computer.id
+        );
+        run(&site, &sql).await;
+    }
+    run(&site, &format!("update chains set digest = '{}' where id = '{}'", forger.head.digest, computer.id))
+        .await;
+    let (origin, at, cause) = found(&site).await;
+    assert_eq!((origin, at), (computer.id.to_string(), 3));
+    assert!(cause.contains("key"), "{cause}");
+    let tampered = verify(&site.app, Depth::EachSignature).await.unwrap().unwrap_err();
     assert_eq!(tampered.number, 1);
-    assert!(tampered.cause.contains("key"), "{tampered}");
+}
+
+async fn a_line_cut_off_in_the_file_does_no_harm(site: Site) {
+    let _computer = some_events(&site).await;
+    checkpoints::now(&site.app).await.unwrap();
+    let path = checkpoints::path(&site.state_dir());
+    let whole = std::fs::read(&path).unwrap();
+    site.group("More", &[]).await;
+    site.later(Span::from_mins(1));
+    checkpoints::now(&site.app).await.unwrap();
+    // Power was lost while the second line was written.
+    let second = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &second[..whole.len() + 40]).unwrap();
+    assert_eq!(holds(&site).await.outside, 1);
+    site.group("And more", &[]).await;
+    site.later(Span::from_mins(1));
+    checkpoints::now(&site.app).await.unwrap();
+    let verified = holds(&site).await;
+    assert_eq!((verified.checkpoints, verified.outside), (3, 3));
+}
+
+// ---- what whoever owns the database can do ----
+
+async fn run(site: &Site, sql: &str) {
+    let mut tx = site.app.db.begin().await.unwrap();
+    let unguard = match site.app.db.engine() {
+        Engine::Sqlite => "drop trigger if exists events_kept; drop trigger if exists events_stay",
+        Engine::Postgres => "drop trigger if exists events_kept on events",
+    };
+    sqlx::raw_sql(unguard).execute(&mut *tx).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// Makes this event the last one of its chain, as if none had come after.
+async fn set_back(site: &Site, chain: &str, head: ChainHead) {
+    run(site, &format!("delete from events where chain = '{chain}' and number > {}", head.number)).await;
+    run(
+        site,
+        &format!(
+            "update chains set number = {}, digest = '{}', checkpointed = 0 where id = '{chain}'",
+            head.number, head.digest
+        ),
+    )
+    .await;
+}
+
+/// The head that a chain had before this event.
+async fn before(site: &Site, chain: &str, number: u64) -> ChainHead {
+    let mut db = site.app.db.read().await.unwrap();
+    let origin = chain.parse().unwrap();
+    let kept = elevon_server::audit::sql::kept(&mut db, origin, 0, 1000).await.unwrap();
+    let last = kept.iter().rfind(|kept| kept.number < number).unwrap();
+    ChainHead { number: last.number, digest: last.digest(origin).unwrap() }
+}
+
+/// Changes the server's own events and makes every one behind fit again.
+async fn recompute(site: &Site, from: &str, to: &str) {
+    let kept = {
+        let mut db = site.app.db.read().await.unwrap();
+        elevon_server::audit::sql::kept(&mut db, Origin::Server, 0, 1000).await.unwrap()
+    };
+    let mut at = ChainHead::START;
+    for kept in kept {
+        let record: Record = serde_json::from_str(&kept.body.replace(from, to)).unwrap();
+        let body = Record::encode(at, &record.event);
+        at = chain::head(at, &body);
+        let body = String::from_utf8(body).unwrap().replace('\'', "''");
+        run(
+            site,
+            &format!("update events set body = '{body}' where chain = 'server' and number = {}", kept.number),
+        )
+        .await;
+    }
+    run(site, &format!("update chains set digest = '{}' where id = 'server'", at.digest)).await;
+}
+
+async fn on_the_same_engine(site: &Site) -> Site {
+    match site.app.db.engine() {
+        Engine::Sqlite => Site::on_sqlite().await,
+        Engine::Postgres => Site::on_postgres().await,
+    }
 }
 
 async fn the_report_goes_on_where_it_stopped(site: Site) {

@@ -108,6 +108,7 @@ async fn computers_are_listed_with_what_they_hold(site: Site) {
         version: sheet.version,
         bundle: sheet.bundle,
         grants: Vec::new(),
+        checkpoint: None,
     };
     computer.report(&site, delivered).await;
     let row = computers::find(&site.app, &site.reader(), computer.id).await.unwrap();

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use elevon_policy::grant::GrantState;
 use elevon_policy::request::RequestState;
+use elevon_server::audit::verify::{Depth, verify};
 use elevon_server::serve::Lock;
 use sqlx::Row;
 
@@ -91,7 +92,7 @@ async fn many_writers_at_once_all_get_their_turn(site: Site) {
         task.await.unwrap();
     }
     assert_eq!(elevon_server::groups::list(&site.app, &site.reader()).await.unwrap().len(), 80);
-    let verified = elevon_server::audit::verify::verify(&site.app).await.unwrap().unwrap();
+    let verified = verify(&site.app, Depth::Chains).await.unwrap().unwrap();
     assert_eq!(verified.events, 80);
 }
 

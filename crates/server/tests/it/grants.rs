@@ -42,8 +42,12 @@ async fn delivery_is_a_time_stamp(site: Site) {
     let grant = granted(&site, &mut computer, json!({})).await;
     let sheet = computer.sheet(&site).await;
     site.later(Span::from_secs(3));
-    let delivered =
-        What::SheetDelivered { version: sheet.version, bundle: sheet.bundle, grants: vec![grant.id] };
+    let delivered = What::SheetDelivered {
+        version: sheet.version,
+        bundle: sheet.bundle,
+        grants: vec![grant.id],
+        checkpoint: None,
+    };
     computer.report(&site, delivered).await;
     let row = grants::find(&site.app, &site.reader(), grant.id).await.unwrap();
     assert_eq!(row.record.delivered_at, Some(site.now()));

@@ -85,7 +85,12 @@ async fn deployment_needs_a_group_and_shows_its_progress(site: Site) {
     };
     assert_eq!(progress(&site).await, (0, 2));
     let sheet = one.sheet(&site).await;
-    let delivered = What::SheetDelivered { version: sheet.version, bundle: sheet.bundle, grants: Vec::new() };
+    let delivered = What::SheetDelivered {
+        version: sheet.version,
+        bundle: sheet.bundle,
+        grants: Vec::new(),
+        checkpoint: None,
+    };
     one.report(&site, delivered).await;
     assert_eq!(progress(&site).await, (1, 2));
 }

@@ -9,7 +9,7 @@ use elevon_policy::request::Approval;
 use elevon_policy::sheet::Sheet;
 use elevon_policy::text::Text;
 use elevon_policy::time::Span;
-use elevon_server::audit::verify::verify;
+use elevon_server::audit::verify::{Depth, verify};
 use elevon_server::auth::Role;
 use elevon_server::error::Error;
 use elevon_server::{channel, grants, policies, requests, sweep};
@@ -145,5 +145,5 @@ async fn at_once(site: Site) {
     assert_eq!(count("request.approved").await, 24);
     assert_eq!(count("grant.revoked").await, 12);
     assert_eq!(count("grant.expired").await, 12);
-    verify(&site.app).await.unwrap().unwrap();
+    verify(&site.app, Depth::Chains).await.unwrap().unwrap();
 }

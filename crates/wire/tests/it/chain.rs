@@ -2,10 +2,11 @@
 
 use elevon_policy::application::Sha256;
 use elevon_policy::event::{Event, What};
+use elevon_policy::id::ComputerId;
 use elevon_policy::sheet::ChainHead;
 use elevon_policy::text::Text;
 use elevon_policy::time::Timestamp;
-use elevon_wire::chain::{Broken, Record, follow, head};
+use elevon_wire::chain::{Broken, Checkpoint, Link, Record, follow, head};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -94,4 +95,28 @@ fn the_last_number_is_refused_calmly() {
     let end = ChainHead { number: u64::MAX, digest: Sha256([1; 32]) };
     let record = Record::encode(ChainHead::START, &event(1));
     assert!(matches!(follow(end, &record), Err(Broken::Number { .. })));
+}
+
+#[test]
+fn a_checkpoint_has_these_bytes() {
+    let head = |number, byte| ChainHead { number, digest: Sha256([byte; 32]) };
+    let checkpoint = Checkpoint {
+        number: 3,
+        at: Timestamp::from_millis(1_700_000_000_000),
+        before: Sha256([1; 32]),
+        server: head(90, 2),
+        computers: [(ComputerId::new(Timestamp::from_millis(7), [1; 10]), head(40, 3))].into(),
+    };
+    golden("checkpoint", &checkpoint);
+    let text = serde_json::to_string(&checkpoint).unwrap();
+    assert_eq!(serde_json::from_str::<Checkpoint>(&text).unwrap(), checkpoint);
+}
+
+#[test]
+fn a_link_says_what_the_record_says() {
+    for (at, record) in chain(5).iter().enumerate() {
+        let (link, whole) = (Link::read(record).unwrap(), serde_json::from_slice::<Record>(record).unwrap());
+        assert_eq!((link.after, link.event.at), (whole.after, whole.event.at), "{at}");
+        assert_eq!(link.event.kind, whole.event.what.kind());
+    }
 }
