@@ -8,6 +8,7 @@ use elevon_wire::channel::Trust;
 use crate::config::Config;
 use crate::files;
 use crate::launch::containment;
+use crate::packages::Packages;
 use crate::syscall;
 
 /// Prints one fact a line; whether everything that is needed is there.
@@ -31,6 +32,7 @@ pub(crate) fn examine(config: &Config) -> bool {
         "callers are known by a descriptor of their process",
         "before Linux 6.5: by number and start time",
     );
+    packages(config);
     let trust = files::read_json::<Trust>(&config.state_dir.join("trust.json"));
     match trust {
         Ok(Some(trust)) => println!("ok   enrolled as computer {}", trust.computer),
@@ -49,6 +51,27 @@ pub(crate) fn examine(config: &Config) -> bool {
     well &= tell(agent, "the agent's user exists", &advice);
     well &= answers(&config.run_dir.join("elevator.sock"), "the elevator answers");
     well
+}
+
+/// Rules about vendors and products match nothing where no package database is read.
+fn packages(config: &Config) {
+    let (read, unread) = Packages::open(Path::new("/"), &config.state_dir).told();
+    println!("     package databases that rules about vendors and products rest on:");
+    match read.as_slice() {
+        [] => layer(
+            false,
+            "dpkg or rpm",
+            "none is here, or rpm writes to it just now; such rules match nothing",
+        ),
+        read => read.iter().for_each(|name| layer(true, name, "")),
+    }
+    if let Some(path) = unread {
+        layer(
+            false,
+            "rpm",
+            &format!("{} is of a kind that is not read; such rules match nothing", path.display()),
+        );
+    }
 }
 
 fn tell(good: bool, fact: &str, advice: &str) -> bool {

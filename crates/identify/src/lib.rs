@@ -5,4 +5,5 @@ pub mod apt;
 pub mod dpkg;
 pub mod elf;
 pub mod package;
+pub mod rpm;
 pub mod script;

@@ -1,10 +1,8 @@
 //! dpkg's database: asked through an index that is made anew whenever dpkg or apt changed something.
 
 use std::collections::HashSet;
-use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -13,9 +11,10 @@ use elevon_identify::package::{Owned, Recorded};
 use elevon_policy::text::OsText;
 use serde::{Deserialize, Serialize};
 
+use super::files::{FileState, linked_folders, owned_by_root};
 use super::index::{Draft, Entry, Index, MAX_PACKAGES};
 use super::lines::{LONGEST, each_line};
-use super::vendors::{self, Vendor, owned_by_root};
+use super::vendors::{self, Vendor};
 
 /// No sane paragraph is longer.
 const MAX_PARAGRAPH: u32 = 1 << 20;
@@ -42,26 +41,6 @@ struct Opened {
 /// In which state the database is: what changes with every change that dpkg or apt makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Stamp([FileState; 4]);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-struct FileState {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl FileState {
-    fn of(path: &Path) -> Option<Self> {
-        let facts = fs::metadata(path).ok()?;
-        Some(Self {
-            inode: facts.ino(),
-            size: facts.size(),
-            modified: (facts.mtime(), facts.mtime_nsec()),
-            changed: (facts.ctime(), facts.ctime_nsec()),
-        })
-    }
-}
 
 impl Dpkg {
     pub(super) fn new(root: &Path, state: &Path) -> Self {
@@ -172,21 +151,13 @@ impl Dpkg {
     }
 
     fn names(&self) -> io::Result<Names> {
-        const LINKED: [&str; 6] = ["bin", "lib", "lib32", "lib64", "libx32", "sbin"];
-        let links = LINKED.into_iter().filter_map(|name| {
-            let target = fs::read_link(self.root.join(name)).ok()?;
-            let target = target.as_os_str().as_bytes();
-            let target = target.strip_prefix(b"/").unwrap_or(target);
-            let target = target.strip_suffix(b"/").unwrap_or(target);
-            Some((format!("/{name}").into_bytes(), [b"/", target].concat()))
-        });
         let mut diversions = Vec::new();
         match owned_by_root(&self.root.join("var/lib/dpkg/diversions")) {
             Ok(file) => drop(file.take(MAX_DIVERSIONS).read_to_end(&mut diversions)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        Ok(Names::new(links.collect(), &diversions))
+        Ok(Names::new(linked_folders(&self.root), &diversions))
     }
 
     // ---- the index ----

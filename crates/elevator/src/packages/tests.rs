@@ -238,3 +238,30 @@ fn hostile_databases_are_survived() {
     fs::write(root.state.path().join("packages.index"), "nonsense").expect("there is room");
     assert!(root.owner("/usr/bin/sh").is_some());
 }
+
+/// The database that the reader's own tests are tried on, made by rpm 4.18.
+const RPM: &[u8] = include_bytes!("../../../identify/tests/rpmdb.sqlite");
+
+#[test]
+#[ignore = "needs root; cargo xtask test runs it"]
+fn rpm_is_asked_where_dpkg_owns_nothing() {
+    let root = Root::new();
+    let folder = root.folder.path().join("var/lib/rpm");
+    fs::create_dir_all(&folder).expect("there is room");
+    let database = folder.join("rpmdb.sqlite");
+    fs::write(&database, RPM).expect("there is room");
+    fs::write(folder.join("rpmdb.sqlite-wal"), "").expect("there is room");
+    let owned = root.owner("/usr/share/second/file7").expect("rpm owns it");
+    assert_eq!(owned.package.name, Text::new("second"));
+    assert!(matches!(owned.digest, Some(Recorded::Sha256(_))));
+    assert_eq!(root.owner("/usr/bin/sh").expect("dpkg owns it").package.name, Text::new("tool"));
+    // rpm is writing.
+    fs::write(folder.join("rpmdb.sqlite-wal"), "x").expect("there is room");
+    assert_eq!(root.owner("/usr/share/second/file7"), None);
+    fs::remove_file(folder.join("rpmdb.sqlite-wal")).expect("it is there");
+    assert!(root.owner("/usr/share/second/file7").is_some());
+    std::os::unix::fs::chown(&database, Some(1000), None).expect("root may");
+    assert_eq!(root.owner("/usr/share/second/file7"), None);
+    fs::rename(&database, folder.join("Packages.db")).expect("it is there");
+    assert_eq!(root.open().told().1, Some(folder.join("Packages.db")));
+}

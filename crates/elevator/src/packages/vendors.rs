@@ -2,15 +2,15 @@
 //! they are read once, when the index is made, piece by piece.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufReader, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use elevon_identify::apt::{self, Listed, Release};
 use elevon_policy::application::Sha256;
 use sha2::Digest;
 
+use super::files::owned_by_root;
 use super::index::hash;
 use super::lines::each_line;
 
@@ -162,14 +162,4 @@ fn text(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     owned_by_root(path)?.take(MAX_TEXT).read_to_end(&mut text)?;
     Ok(text)
-}
-
-/// Opens a regular file that only root could have written.
-pub(super) fn owned_by_root(path: &Path) -> io::Result<File> {
-    let file = File::open(path)?;
-    let facts = file.metadata()?;
-    match facts.is_file() && facts.uid() == 0 && facts.mode() & 0o022 == 0 {
-        true => Ok(file),
-        false => Err(io::Error::other(format!("{} is not a file of root's alone", path.display()))),
-    }
 }
