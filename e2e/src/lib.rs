@@ -1,6 +1,7 @@
 //! The whole system as real processes: real root, real users, real terminals, real TLS, a real browser. Nothing is
 //! simulated, and nothing is left behind.
 
+pub mod abandoned;
 pub mod api;
 pub mod binaries;
 pub mod browser;

@@ -59,17 +59,33 @@ impl Person {
 
 impl Drop for Person {
     fn drop(&mut self) {
-        let _turn = Turn::take();
-        // userdel refuses while a process of the user is still being reaped.
-        let gone = until("the removal of a test user", SOON, || {
-            let _ = run(Command::new("userdel").args(["--force", &self.name]), b"");
-            Ok((!exists(&self.name)).then_some(()))
-        });
-        let _ = run(Command::new("groupdel").arg(&self.name), b"");
-        if let Err(error) = gone {
-            eprintln!("the user {} could not be removed: {error}", self.name);
-        }
+        remove(&self.name);
     }
+}
+
+/// Removes a user of a test.
+pub fn remove(name: &str) {
+    let _turn = Turn::take();
+    // userdel refuses while a process of the user is still being reaped.
+    let gone = until("the removal of a test user", SOON, || {
+        let _ = run(Command::new("userdel").args(["--force", name]), b"");
+        Ok((!exists(name)).then_some(()))
+    });
+    let _ = run(Command::new("groupdel").arg(name), b"");
+    if let Err(error) = gone {
+        eprintln!("the user {name} could not be removed: {error}");
+    }
+}
+
+/// Names and numbers of the users whose home directories lie below this one.
+pub fn at_home_in(directory: &Path) -> Vec<(String, u32)> {
+    let table = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let user = |line: &str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [name, _, uid, _, _, home, ..] = fields.as_slice() else { return None };
+        Path::new(home).starts_with(directory).then_some(((*name).to_owned(), uid.parse().ok()?))
+    };
+    table.lines().filter_map(user).collect()
 }
 
 /// Whether the operating system knows a user of this name.

@@ -1,65 +1,31 @@
 //! One whole installation, side by side with others: server, agent, elevator, users, policies, all of it gone when dropped.
 
+mod commands;
+mod layout;
+mod policies;
+
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
-use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use elevon_policy::lists::{ApplicationList, PrivilegedApplicationList};
+use commands::server_command;
+pub use layout::{Layout, PASSWORD, free_port};
 use rustix::process::geteuid;
-use serde_json::{Value, json};
 
+use crate::abandoned;
 use crate::api::Api;
 use crate::binaries::binary;
 use crate::clock::{SOON, until, until_true};
 use crate::console::Console;
 use crate::leftovers::{self, Marks};
 use crate::person::{Person, exists};
-use crate::program::{Program, Ran, must, run};
-
-/// The password of every account of a test's site.
-pub const PASSWORD: &str = "correct horse battery staple";
-
-/// What a site is made of: names that nothing else on the computer has.
-#[derive(Debug, Clone)]
-pub struct Layout {
-    /// Begins the names of the site's directories in /tmp and /opt.
-    pub directory: String,
-    /// The user who asks.
-    pub alice: String,
-    /// Another user.
-    pub bob: String,
-    /// The agent's user.
-    pub agent: String,
-    /// The console's port and the agents'.
-    pub ports: (u16, u16),
-    /// The password of the accounts.
-    pub password: String,
-}
-
-impl Layout {
-    /// One that no other site has.
-    pub fn unique() -> Result<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let mark = format!("{}x{number}", std::process::id());
-        Ok(Self {
-            directory: format!("elevon-e2e-{mark}"),
-            alice: format!("elvt{mark}alice"),
-            bob: format!("elvt{mark}bob"),
-            agent: format!("elvt{mark}agent"),
-            ports: (free_port()?, free_port()?),
-            password: PASSWORD.into(),
-        })
-    }
-}
+use crate::program::{Program, must};
 
 /// One whole installation.
 #[derive(Debug)]
@@ -109,19 +75,6 @@ impl Drop for Grounds {
     }
 }
 
-/// Ports that a site of this process was given.
-static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
-
-/// A port on the loopback interface that nobody listens on.
-pub fn free_port() -> Result<u16> {
-    loop {
-        let port = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?.local_addr()?.port();
-        if GIVEN.lock().expect("nobody panics while holding it").insert(port) {
-            return Ok(port);
-        }
-    }
-}
-
 /// A server that was just started.
 struct Server {
     program: Program,
@@ -151,6 +104,7 @@ impl Site {
     /// A site whose server runs, with its users and its first owner, and whose computer is not enrolled yet.
     pub fn prepared(layout: Layout) -> Result<Self> {
         ensure!(geteuid().is_root(), "this needs root: it makes users and elevates programs for real");
+        abandoned::clear();
         let grounds = Grounds {
             tree: PathBuf::from("/tmp").join(&layout.directory),
             programs: PathBuf::from("/opt").join(&layout.directory),
@@ -247,16 +201,6 @@ impl Site {
         delivered.map(drop).with_context(|| self.log())
     }
 
-    /// The users' socket.
-    pub fn socket(&self) -> PathBuf {
-        self.tree.join("run/elevator.sock")
-    }
-
-    /// An `elevon-server` command on this site's state.
-    pub fn server_command(&self, arguments: &[&str]) -> Result<Command> {
-        server_command(&self.tree, arguments)
-    }
-
     /// Starts the server again, on the same ports.
     pub fn restart_server(&mut self) -> Result<()> {
         self.server.stop()?;
@@ -268,119 +212,6 @@ impl Site {
         );
         self.server = again.program;
         Ok(())
-    }
-
-    /// The control group that the elevator runs in, where this computer has cgroup v2.
-    pub fn cgroup(&self) -> Option<&Path> {
-        self.cgroup.as_deref()
-    }
-
-    /// An `elevon-elevator` command on this site's state, in a control group of its own, as a service has one.
-    pub fn elevator_command(&self, arguments: &[&str]) -> Result<Command> {
-        self.elevator_command_under(&[], arguments)
-    }
-
-    /// [`Site::elevator_command`] started by another command, such as `unshare` or `strace`.
-    pub fn elevator_command_under(&self, outer: &[&str], arguments: &[&str]) -> Result<Command> {
-        let mut command = bare(&binary("as-user")?);
-        command.args(["0", "0"]);
-        if let Some(cgroup) = &self.cgroup {
-            command.arg("--cgroup").arg(cgroup);
-        }
-        command
-            .arg("--")
-            .args(outer)
-            .arg(binary("elevon-elevator")?)
-            .args(arguments)
-            .env("ELEVON_STATE_DIR", self.tree.join("elevator"))
-            .env("ELEVON_RUN_DIR", self.tree.join("run"))
-            .env("ELEVON_AGENT_USER", &self.agent_user.name)
-            .current_dir("/");
-        Ok(command)
-    }
-
-    /// An `elevon-agent` command on this site's state, as root or as the agent's user.
-    pub fn agent_command(&self, arguments: &[&str], as_root: bool) -> Result<Command> {
-        let program = self.programs.join("bin/elevon-agent");
-        let mut command = if as_root { bare(&program) } else { as_user(&self.agent_user, &program, false)? };
-        command
-            .args(arguments)
-            .env("ELEVON_STATE_DIR", self.tree.join("agent"))
-            .env("ELEVON_ELEVATOR_SOCKET", self.tree.join("run/agent.sock"))
-            .env("ELEVON_ELEVATOR_STATE_DIR", self.tree.join("elevator"))
-            .env("ELEVON_USER", &self.agent_user.name)
-            .current_dir("/");
-        Ok(command)
-    }
-
-    /// A command as this user, in their home directory, with `elevon` on the PATH.
-    pub fn as_user(&self, person: &Person, program: &Path) -> Result<Command> {
-        let mut command = as_user(person, program, false)?;
-        self.furnish(person, &mut command);
-        Ok(command)
-    }
-
-    /// [`Site::as_user`] in the terminal that is its standard input, output or error.
-    pub fn in_terminal(&self, person: &Person, program: &Path) -> Result<Command> {
-        let mut command = as_user(person, program, true)?;
-        self.furnish(person, &mut command);
-        command.env("TERM", "xterm");
-        Ok(command)
-    }
-
-    fn furnish(&self, person: &Person, command: &mut Command) {
-        let bin = self.client();
-        let path =
-            format!("{}:/usr/local/bin:/usr/bin:/bin", bin.parent().unwrap_or(Path::new("/")).display());
-        command
-            .env("PATH", path)
-            .env("HOME", &person.home)
-            .env("USER", &person.name)
-            .env("LOGNAME", &person.name)
-            .env("ELEVON_SOCKET", self.socket())
-            .env("LANG", "C.UTF-8")
-            .current_dir(&person.home);
-    }
-
-    /// The client, where everybody can execute it.
-    pub fn client(&self) -> PathBuf {
-        self.programs.join("bin/elevon")
-    }
-
-    /// `elevon …` as this user, without a terminal.
-    pub fn elevon(&self, person: &Person, arguments: &[&str]) -> Result<Command> {
-        let mut command = self.as_user(person, &self.client())?;
-        command.args(arguments);
-        Ok(command)
-    }
-
-    /// `elevon …` as alice, to its end, with nothing to read.
-    pub fn alice_runs(&self, arguments: &[&str]) -> Result<Ran> {
-        run(&mut self.elevon(&self.alice, arguments)?, b"")
-    }
-
-    /// `elevon run --for SPAN --justification … -- COMMAND…` as alice, left running.
-    pub fn alice_asks(&self, span: &str, command: &[&str]) -> Result<Program> {
-        let asks = ["run", "--for", span, "--justification", "because the test says so", "--"];
-        let mut command = self.elevon(&self.alice, &[&asks, command].concat())?;
-        Program::start("elevon", &mut command, &self.tree.join("logs"))
-    }
-
-    /// A folder below [`Site::programs`] that only root can write to, with a copy of this program of the rig.
-    pub fn install(&self, in_folder: &str, program: &str) -> Result<PathBuf> {
-        let directory = self.programs.join(in_folder);
-        folder(&directory, 0o755)?;
-        let to = directory.join(program);
-        copy(&binary(program)?, &to)?;
-        Ok(to)
-    }
-
-    /// A copy of this program of the rig in alice's home directory, hers to change.
-    pub fn install_at_home(&self, program: &str) -> Result<PathBuf> {
-        let to = self.alice.home.join(program);
-        copy(&binary(program)?, &to)?;
-        chown(&to, Some(self.alice.uid), Some(self.alice.gid))?;
-        Ok(to)
     }
 
     /// Makes an account with the site's password.
@@ -409,54 +240,6 @@ impl Site {
     /// The API with another token.
     pub fn api_with(&self, token: &str) -> Result<Api> {
         Api::at(&self.address, &self.ca, token)
-    }
-
-    /// Deploys a privileged application list to the site's users, and waits until the computer has it.
-    pub fn deploy(&self, list: &PrivilegedApplicationList) -> Result<String> {
-        self.deploy_to("privileged-application-lists", serde_json::to_value(list)?, &self.users_group()?)
-    }
-
-    /// Deploys an allowlist (`allowlists`) or a blocklist (`blocklists`) likewise.
-    pub fn deploy_list(&self, kind: &str, list: &ApplicationList) -> Result<String> {
-        self.deploy_to(kind, serde_json::to_value(list)?, &self.users_group()?)
-    }
-
-    fn deploy_to(&self, kind: &str, document: Value, group: &str) -> Result<String> {
-        let before = self.delivered()?;
-        let saved = self.api.post(kind, &document)?;
-        let id = saved
-            .get("id")
-            .and_then(Value::as_str)
-            .with_context(|| format!("a saved list has an id: {saved}"))?;
-        let version = saved.get("version").cloned().unwrap_or(json!(1));
-        self.api.post(&format!("{kind}/{id}/deploy"), &json!({ "version": version, "groups": [group] }))?;
-        if self.agent.is_some() && self.elevator.is_some() {
-            let what = format!("{kind}/{id} to be on the computer");
-            until(&what, SOON, || Ok((self.delivered()? > before).then_some(())))
-                .with_context(|| self.log())?;
-        }
-        Ok(id.into())
-    }
-
-    /// How many bundles the computer has said it has.
-    fn delivered(&self) -> Result<usize> {
-        let events = self.api.events()?;
-        let bundles =
-            events.iter().filter(|event| event.kind == "sheet.delivered").map(|event| event.text("/bundle"));
-        Ok(bundles.collect::<BTreeSet<_>>().len())
-    }
-
-    /// The custom group of alice and bob, made when it is first asked for.
-    fn users_group(&self) -> Result<String> {
-        let id = |group: &Value| group.get("id").and_then(Value::as_str).map(str::to_owned);
-        let of_site = |group: &Value| group.get("name").and_then(Value::as_str) == Some("Users of the site");
-        if let Some(found) = self.api.list("groups")?.iter().find(|group| of_site(group)) {
-            return id(found).context("a group has an id");
-        }
-        let users = [&self.alice, &self.bob].map(|person| json!({ "name": person.name }));
-        let group = json!({ "name": "Users of the site", "members": { "kind": "users", "users": users } });
-        let saved = self.api.post("groups", &group)?;
-        id(&saved).with_context(|| format!("a saved group has an id: {saved}"))
     }
 
     /// What all the programs said lately, for a failure's report.
@@ -583,37 +366,6 @@ fn own_cgroup(name: &str) -> Option<PathBuf> {
 
 fn second_word(line: &str, first: &str) -> Option<String> {
     line.strip_prefix(first)?.split_whitespace().next().map(str::to_owned)
-}
-
-fn server_command(tree: &Path, arguments: &[&str]) -> Result<Command> {
-    let ports = fs::read_to_string(tree.join("ports"))?;
-    let (console, agents) = ports.split_once(' ').context("two ports")?;
-    let mut command = bare(&binary("elevon-server")?);
-    command
-        .args(arguments)
-        .env("ELEVON_STATE_DIR", tree.join("server"))
-        .env("ELEVON_LISTEN", format!("127.0.0.1:{console}"))
-        .env("ELEVON_AGENTS_LISTEN", format!("127.0.0.1:{agents}"))
-        .env("ELEVON_PUBLIC_URL", format!("https://localhost:{console}"))
-        .current_dir("/");
-    Ok(command)
-}
-
-/// A command with nothing in its environment but a PATH.
-fn bare(program: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    command
-}
-
-fn as_user(person: &Person, program: &Path, terminal: bool) -> Result<Command> {
-    let mut command = bare(&binary("as-user")?);
-    command.args([person.uid.to_string(), person.gid.to_string()]);
-    if terminal {
-        command.arg("--terminal");
-    }
-    command.arg("--").arg(program);
-    Ok(command)
 }
 
 fn folder(path: &Path, mode: u32) -> Result<()> {
