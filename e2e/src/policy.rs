@@ -38,7 +38,8 @@ pub fn sha256(path: &Path) -> Result<Sha256> {
     Ok(digest(&std::fs::read(path)?))
 }
 
-fn rule(recognises: Recognises) -> Result<Rule> {
+/// A rule that recognises applications this way, with any arguments.
+pub fn rule(recognises: Recognises) -> Result<Rule> {
     Ok(Rule {
         id: RuleId::new(now(), chance()?),
         recognises,

@@ -21,7 +21,7 @@ enum Shown {
     Folder(&'static str),
 }
 
-const PACKAGES: [Package; 11] = [
+const PACKAGES: [Package; 12] = [
     Package { name: "postgresql", shown_by: Shown::Postgres },
     Package {
         name: "chromium",
@@ -32,6 +32,7 @@ const PACKAGES: [Package; 11] = [
     Package { name: "fonts-dejavu-core", shown_by: Shown::Folder("/usr/share/fonts/truetype/dejavu") },
     Package { name: "sudo", shown_by: Shown::Program(&["sudo"]) },
     Package { name: "strace", shown_by: Shown::Program(&["strace"]) },
+    Package { name: "rpm", shown_by: Shown::Program(&["rpm", "rpmbuild"]) },
     Package { name: "vim", shown_by: Shown::Program(&["vim"]) },
     Package { name: "procps", shown_by: Shown::Program(&["top"]) },
     Package { name: "acl", shown_by: Shown::Program(&["setfacl"]) },

@@ -3,6 +3,7 @@
 
 mod scene;
 
+mod applications;
 mod browser;
 mod demo;
 mod endings;
