@@ -1,7 +1,8 @@
 //! What the fuzz targets try, apart from the engine: so that the corpus can be replayed with any toolchain.
 
 use ed25519_dalek::SigningKey;
-use elevon_identify::{elf, script};
+use elevon_identify::dpkg::Names;
+use elevon_identify::{apt as lists, dpkg as packages, elf, rpm as database, script};
 use elevon_policy::application::{Application, Lane, Sha256, User};
 use elevon_policy::bundle::Bundle;
 use elevon_policy::decide::{Attempt, HeldGrant, Holdings, Verdict, decide};
@@ -20,11 +21,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Every target by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, fn(&[u8])); 9] = [
+    ("apt", apt),
     ("chain_record", chain_record),
+    ("dpkg", dpkg),
     ("elf", elf),
     ("frame", frame),
     ("policies", policies),
+    ("rpm", rpm),
     ("shebang", shebang),
     ("signed_document", signed_document),
 ];
@@ -185,4 +189,69 @@ pub fn elf(bytes: &[u8]) {
     if let Ok(Some(interpreter)) = whole.map(|program| program.interpreter) {
         assert!(!interpreter.as_bytes().is_empty());
     }
+}
+
+/// What dpkg keeps: a paragraph, an empty line, then diversions, digests and names by turns, all from the same bytes.
+pub fn dpkg(bytes: &[u8]) {
+    let split = bytes.windows(2).position(|pair| pair == b"\n\n").unwrap_or(bytes.len());
+    let (paragraph, rest) = bytes.split_at(split);
+    let installed = packages::installed(paragraph);
+    if let Some(installed) = &installed {
+        // It becomes part of a file's name.
+        let stem = installed.stem();
+        assert!(!stem.contains('/') && !stem.starts_with('.') && !stem.contains('\0'));
+        assert!(!installed.version.is_empty() && !installed.package(Some("x")).unmodified);
+    }
+    let links = vec![(b"/bin".to_vec(), b"/usr/bin".to_vec()), (b"/lib".to_vec(), b"/usr/lib".to_vec())];
+    let names = Names::new(links, rest);
+    for line in rest.split(|byte| *byte == b'\n').take(100) {
+        let _ = packages::configuration_file(paragraph, line);
+        if let Some((_, name)) = packages::digest_line(line) {
+            assert!(!name.is_empty() && !name.starts_with(b"/"));
+        }
+        let package = installed.as_ref().map_or("tool", |installed| installed.name.as_str());
+        let place = names.place(line, package);
+        // Whatever a package recorded is found again at the place where it lies, and nothing is found that lies elsewhere.
+        for name in names.recorded(&place, package) {
+            assert_eq!(names.place(&name, package), place);
+        }
+    }
+}
+
+/// What apt keeps: a Release, an index, lists of sources.
+pub fn apt(bytes: &[u8]) {
+    if let Some(release) = lists::signed_release(bytes) {
+        assert!(bytes.starts_with(b"-----BEGIN PGP SIGNED MESSAGE-----\n"));
+        assert!(!release.origin.is_empty());
+        assert!(release.indexes.keys().all(|name| name.ends_with("Packages")));
+    }
+    let _ = lists::release(bytes);
+    let mut index = lists::Index::default();
+    let found = bytes.split(|byte| *byte == b'\n').filter_map(|line| index.line(line)).count();
+    assert!(found <= bytes.len());
+    let _ = index.end();
+    let text = String::from_utf8_lossy(bytes);
+    for name in lists::trusted_blindly(&text).iter().chain(&lists::trusted_blindly_deb822(&text)) {
+        assert!(!name.contains('/'));
+    }
+}
+
+/// A file that says it is rpm's database.
+pub fn rpm(bytes: &[u8]) {
+    let mut read = 0;
+    let opened = database::Database::open(|offset, length| {
+        read += length;
+        let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
+        Ok::<_, ()>(rest.get(..length).unwrap_or(rest).to_vec())
+    });
+    if let Ok(mut opened) = opened {
+        for path in ["/usr/bin/tool", "/usr/share/second/file7", "/tool"] {
+            let names = Names::new(Vec::new(), b"");
+            if let Ok(Some(owned)) = database::owner(&mut opened, &OsText::from(path), &names) {
+                assert!(!owned.package.unmodified);
+                assert!(owned.package.vendor.is_none_or(|vendor| !vendor.verified));
+            }
+        }
+    }
+    assert!(read <= 128 << 20, "{read} bytes read");
 }
