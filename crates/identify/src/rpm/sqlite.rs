@@ -155,7 +155,12 @@ where
     }
 
     /// The numbers of the rows whose key is this text or blob, by way of an index over it; at most so many.
-    pub(super) fn rows_with_key(&mut self, root: u32, key: &[u8], most: usize) -> Result<Vec<i64>, Unread<E>> {
+    pub(super) fn rows_with_key(
+        &mut self,
+        root: u32,
+        key: &[u8],
+        most: usize,
+    ) -> Result<Vec<i64>, Unread<E>> {
         let mut found = Vec::new();
         self.collect(root, key, most, MAX_DEPTH, &mut found)?;
         Ok(found)
