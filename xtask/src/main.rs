@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod bless;
 mod clock;
 mod demo;
@@ -46,6 +47,11 @@ enum Command {
     Tidy,
     /// Accepts golden files, snapshots and the elevator's dependency list as they are now.
     Bless,
+    /// Takes one of the measures, or lists them.
+    Bench {
+        /// Such as `decide`.
+        name: Option<String>,
+    },
     /// Fuzzes one target, or lists them. Works with the stable toolchain; needs a C++ compiler.
     Fuzz {
         /// Such as `frame`.
@@ -63,6 +69,7 @@ fn main() -> ExitCode {
         Command::Test { steps, list: false } => test::test(&steps),
         Command::Tidy => tidy::tidy(),
         Command::Bless => bless::bless(),
+        Command::Bench { name } => bench::bench(name.as_deref()),
         Command::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
     };
     match done {

@@ -7,7 +7,7 @@ use super::{File, Finding};
 use crate::program::{cargo, output};
 
 /// A crate, and the crates of the workspace it may use.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("elevon-policy", &[]),
     ("elevon-wire", &["elevon-policy"]),
     ("elevon-identify", &["elevon-policy"]),
@@ -17,6 +17,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("elevon", &["elevon-policy", "elevon-wire"]),
     ("elevon-prompt", &["elevon", "elevon-policy", "elevon-wire"]),
     ("elevon-e2e", &["elevon-policy", "elevon-wire"]),
+    ("elevon-bench", &["elevon-policy"]),
     ("xtask", &[]),
 ];
 
