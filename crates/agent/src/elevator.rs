@@ -390,7 +390,9 @@ mod tests {
     fn an_elevator_of_another_computer_will_not_do() {
         let Rig { elevator, listener, _folder } = rig();
         Peer::accept(&listener).say(&holds(computer(2), 9, 9));
-        Peer::accept(&listener).say(&holds(computer(1), 1, 0));
+        // Kept: what an elevator holds is forgotten with its connection, which may be before it is asked for here.
+        let mut ours = Peer::accept(&listener);
+        ours.say(&holds(computer(1), 1, 0));
         assert_eq!(elevator.holds().sheet, 1);
     }
 
