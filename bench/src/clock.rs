@@ -2,18 +2,20 @@
 
 use std::time::Instant;
 
+/// Now.
 #[allow(clippy::disallowed_methods, reason = "this is the clock")]
-pub(crate) fn now() -> Start {
+pub fn now() -> Start {
     Start(Instant::now())
 }
 
 /// When something began.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Start(Instant);
+pub struct Start(Instant);
 
 impl Start {
+    /// How long ago that was.
     #[allow(clippy::disallowed_methods, reason = "this is the clock")]
-    pub(crate) fn elapsed(self) -> std::time::Duration {
+    pub fn elapsed(self) -> std::time::Duration {
         self.0.elapsed()
     }
 }

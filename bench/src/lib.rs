@@ -1,6 +1,6 @@
 //! What benches share: how long something takes, and how that is told.
 
-mod clock;
+pub mod clock;
 
 use std::time::Duration;
 

@@ -51,6 +51,9 @@ enum Command {
     Bench {
         /// Such as `decide`.
         name: Option<String>,
+        /// Given to it as they are, such as `--events 1000000`.
+        #[arg(last = true)]
+        more: Vec<String>,
     },
     /// Fuzzes one target, or lists them. Works with the stable toolchain; needs a C++ compiler.
     Fuzz {
@@ -69,7 +72,7 @@ fn main() -> ExitCode {
         Command::Test { steps, list: false } => test::test(&steps),
         Command::Tidy => tidy::tidy(),
         Command::Bless => bless::bless(),
-        Command::Bench { name } => bench::bench(name.as_deref()),
+        Command::Bench { name, more } => bench::bench(name.as_deref(), &more),
         Command::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
     };
     match done {

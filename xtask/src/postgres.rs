@@ -38,20 +38,34 @@ pub(crate) fn programs() -> Option<PathBuf> {
 }
 
 impl Postgres {
-    /// Starts one.
+    /// Starts one for tests, which need not survive a loss of power.
     pub(crate) fn start() -> Result<Self> {
+        Self::start_with(&["fsync=off"])
+    }
+
+    /// Starts one that is as durable as in earnest.
+    pub(crate) fn start_durable() -> Result<Self> {
+        Self::start_with(&["fsync=on", "synchronous_commit=on"])
+    }
+
+    fn start_with(settings: &[&str]) -> Result<Self> {
         let programs = programs().context("PostgreSQL is not installed: `apt-get install postgresql`")?;
         // PostgreSQL refuses to run as root.
         let user = if is_root() { Some(user("postgres")?) } else { None };
         let folder = temporary_folder(user)?;
-        let started = Self::start_in(&folder, programs, user);
+        let started = Self::start_in(&folder, programs, user, settings);
         if started.is_err() {
             remove(&folder);
         }
         started
     }
 
-    fn start_in(folder: &Path, programs: PathBuf, user: Option<(u32, u32)>) -> Result<Self> {
+    fn start_in(
+        folder: &Path,
+        programs: PathBuf,
+        user: Option<(u32, u32)>,
+        settings: &[&str],
+    ) -> Result<Self> {
         let password = random_hex()?;
         let secret = folder.join("password");
         fs::write(&secret, &password)?;
@@ -76,13 +90,9 @@ impl Postgres {
                 "-p",
                 &port.to_string(),
             ]);
-            for setting in [
-                "fsync=off",
-                "max_connections=300",
-                "log_min_messages=error",
-                "log_min_error_statement=panic",
-            ] {
-                postgres.args(["-c", setting]);
+            let quiet = ["max_connections=300", "log_min_messages=error", "log_min_error_statement=panic"];
+            for setting in settings.iter().chain(&quiet) {
+                postgres.args(["-c", *setting]);
             }
             let log = fs::File::create(folder.join("log"))?;
             let mut child = postgres.stdout(Stdio::null()).stderr(log).spawn().context("start postgres")?;

@@ -1,6 +1,7 @@
 //! The control server's program: its subcommands.
 
 use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -13,9 +14,10 @@ use elevon_server::auth::{Actor, Administrator, Owner, Role};
 use elevon_server::clock::Clock;
 use elevon_server::config::{Config, Flags};
 use elevon_server::db::Db;
+use elevon_server::error::Error;
 use elevon_server::keys::Keys;
 use elevon_server::serve::{Lock, Ports};
-use elevon_server::{accounts, audit, computers, doctor, serve};
+use elevon_server::{accounts, audit, backup, computers, doctor, serve};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -51,6 +53,19 @@ enum Command {
     Audit {
         #[command(subcommand)]
         command: AuditCommand,
+    },
+    /// Copy the database into a new file, while the server serves
+    Backup {
+        /// The file to make
+        file: PathBuf,
+        /// Put the keys in as well, under a passphrase that is asked for, or read from standard input
+        #[arg(long)]
+        with_keys: bool,
+    },
+    /// Put a backup into an empty state folder and database
+    Restore {
+        /// A file that `backup` made
+        file: PathBuf,
     },
     /// Look at what the server stands on
     Doctor,
@@ -131,7 +146,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Serve => run_server(config).await,
         Command::Account { command: AccountCommand::Create { name, role } } => {
-            let password = password()?;
+            let password = secret("Password")?;
             let by = Owner::of(Actor::command_line())?;
             accounts::create(&open(config).await?, &by, Text::new(name.clone()), role, Vec::new(), &password)
                 .await?;
@@ -165,6 +180,30 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 }
                 Err(tampered) => bail!("the audit trail was changed: {tampered}"),
             }
+        }
+        Command::Backup { file, with_keys } => {
+            let passphrase = if with_keys { Some(secret("Passphrase for the keys")?) } else { None };
+            let by = Owner::of(Actor::command_line())?;
+            backup::backup(&open(config).await?, &by, &file, passphrase.as_deref()).await?;
+            println!("{} holds the site as it is now", file.display());
+            if !with_keys {
+                println!("It holds no keys: keep a copy of keys/ as well, apart from it");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Restore { file } => {
+            elevon_server::keys::private_folder(&config.state_dir)?;
+            let _lock = Lock::take(&config.state_dir).map_err(anyhow::Error::msg)?;
+            let by = Owner::of(Actor::command_line())?;
+            let passphrase =
+                || secret("Passphrase of the keys").map_err(|error| Error::invalid(error.to_string()));
+            let restored = backup::restore(config, Clock::System, &by, &file, passphrase).await?;
+            println!("{} events are back", restored.events);
+            println!(
+                "What happened since the backup is gone from this server: computers enrolled since then enroll anew, grants given since then end, and whatever was revoked since then is in force again unless you revoke it again"
+            );
+            println!("Enrollment tokens of before do not work any more; everybody signs in again");
+            Ok(ExitCode::SUCCESS)
         }
         Command::Doctor => {
             let findings = doctor::examine(&open(config).await?).await?;
@@ -219,13 +258,13 @@ fn say(name: &str, fact: &str) -> anyhow::Result<()> {
     writeln!(out, "{name:<8} {fact}").and_then(|()| out.flush()).context("could not write to standard output")
 }
 
-/// Asks for a password without showing it, or reads one line of standard input.
-fn password() -> anyhow::Result<String> {
+/// Asks for a secret without showing it, or reads one line of standard input.
+fn secret(what: &str) -> anyhow::Result<String> {
     let stdin = std::io::stdin();
     let terminal = stdin.is_terminal();
     let before = if terminal { Some(rustix::termios::tcgetattr(&stdin)?) } else { None };
     if let Some(before) = &before {
-        eprint!("Password (at least {} characters): ", accounts::password::SHORTEST);
+        eprint!("{what} (at least {} characters): ", accounts::password::SHORTEST);
         let mut hidden = before.clone();
         hidden.local_modes.remove(rustix::termios::LocalModes::ECHO);
         rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Flush, &hidden)?;
@@ -236,6 +275,6 @@ fn password() -> anyhow::Result<String> {
         rustix::termios::tcsetattr(&stdin, rustix::termios::OptionalActions::Flush, before)?;
         eprintln!();
     }
-    read.context("could not read the password")?;
+    read.with_context(|| format!("could not read: {what}"))?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }

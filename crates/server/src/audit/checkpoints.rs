@@ -209,6 +209,8 @@ fn last_in(path: &Path) -> std::io::Result<Option<Signed>> {
 
 fn append(path: &Path, signed: &[Signed]) -> std::io::Result<()> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    // A subcommand may append while a server serves.
+    file.lock()?;
     // A line that was cut off by a crash goes, so that the next one is a line of its own.
     let there = fs::read(path)?;
     let whole = there.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);

@@ -14,7 +14,6 @@ use std::str::FromStr;
 
 use elevon_policy::event::{By, Event, What};
 use elevon_policy::id::{ComputerId, GrantId, InvalidId, PolicyId, RequestId};
-use elevon_policy::sheet::ChainHead;
 use elevon_policy::text::Text;
 use elevon_policy::time::Timestamp;
 use elevon_wire::chain::{self, Record};
@@ -142,19 +141,8 @@ async fn append_event(tx: &mut AnyConnection, event: Event) -> Result<(), Error>
     let head = chain::head(after, &record);
     let body = String::from_utf8(record).map_err(|error| Error::internal("writing an event", error))?;
     let stored = event.at;
-    sql::insert(tx, Origin::Server, head, &event, &body, stored).await
-}
-
-/// Stores a computer's event that follows its chain's head; `body` is the record with its signature.
-pub async fn store(
-    tx: &mut AnyConnection,
-    computer: ComputerId,
-    head: ChainHead,
-    event: &Event,
-    body: &str,
-    now: Timestamp,
-) -> Result<(), Error> {
-    sql::insert(tx, Origin::Computer(computer), head, event, body, now).await
+    let new = sql::New { number: head.number, event: &event, body };
+    sql::insert(tx, Origin::Server, after, &[new], head, stored).await
 }
 
 /// The account's or token's name.

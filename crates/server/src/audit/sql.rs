@@ -44,48 +44,106 @@ pub async fn head(db: &mut AnyConnection, origin: Origin) -> Result<ChainHead, E
     Ok(ChainHead { number: count(&row, "number")?, digest: parsed(&row, "digest")? })
 }
 
-/// Stores an event as the new head of its chain.
+/// Whether this chain may leave a gap; if so, it may not again.
+pub async fn take_gap(tx: &mut AnyConnection, origin: Origin) -> Result<bool, Error> {
+    let done = sqlx::query("update chains set gap_allowed = 0 where id = $1 and gap_allowed = 1")
+        .bind(origin.to_string())
+        .execute(tx)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Moves the end of a chain over events that went lost.
+pub async fn pass_over(
+    tx: &mut AnyConnection,
+    origin: Origin,
+    from: ChainHead,
+    until: ChainHead,
+) -> Result<(), Error> {
+    insert(tx, origin, from, &[], until, Timestamp::from_millis(0)).await
+}
+
+/// An event in its place, to be stored.
+#[derive(Debug)]
+pub struct New<'a> {
+    /// Its number.
+    pub number: u64,
+    /// What happened.
+    pub event: &'a Event,
+    /// The record, and the signature where it has one.
+    pub body: String,
+}
+
+/// So many rows are stored by one statement; what is left, by smaller ones. Each size is prepared once.
+const AT_ONCE: [usize; 3] = [32, 8, 1];
+
+/// Stores events behind `from`, which is where their chain ends; the last becomes its end.
 pub async fn insert(
     tx: &mut AnyConnection,
     origin: Origin,
+    from: ChainHead,
+    events: &[New<'_>],
     head: ChainHead,
-    event: &Event,
-    body: &str,
     stored: Timestamp,
 ) -> Result<(), Error> {
-    let about = event.what.subjects();
-    let computer = match origin {
-        Origin::Computer(id) => Some(id),
-        Origin::Server => about.computer,
-    };
-    sqlx::query(
-        "insert into events (chain, number, at, stored, kind, account, computer_id, user_name, application,
-                             policy_id, request_id, grant_id, launch_id, body)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-    )
-    .bind(origin.to_string())
-    .bind(number(head.number))
-    .bind(event.at.millis())
-    .bind(stored.millis())
-    .bind(event.what.kind())
-    .bind(event.by.as_ref().map(|by| super::name(by).as_untrusted().to_owned()))
-    .bind(computer.map(|id| id.to_string()))
-    .bind(about.user.map(|user| user.as_untrusted().to_owned()))
-    .bind(about.application.map(|path| path.escaped()))
-    .bind(about.policy.map(|id| id.to_string()))
-    .bind(about.request.map(|id| id.to_string()))
-    .bind(about.grant.map(|id| id.to_string()))
-    .bind(about.launch.map(|id| id.to_string()))
-    .bind(body)
-    .execute(&mut *tx)
-    .await?;
-    let moved = sqlx::query("update chains set number = $2, digest = $3 where id = $1 and number = $2 - 1")
+    let mut left = events;
+    for size in AT_ONCE {
+        while let Some((now, later)) = left.split_at_checked(size) {
+            insert_rows(tx, origin, now, stored).await?;
+            left = later;
+        }
+    }
+    let moved = sqlx::query("update chains set number = $3, digest = $4 where id = $1 and number = $2")
         .bind(origin.to_string())
+        .bind(number(from.number))
         .bind(number(head.number))
         .bind(head.digest.to_string())
         .execute(tx)
         .await?;
     changed_once(moved.rows_affected())
+}
+
+async fn insert_rows(
+    tx: &mut AnyConnection,
+    origin: Origin,
+    events: &[New<'_>],
+    stored: Timestamp,
+) -> Result<(), Error> {
+    let places = |row: usize| {
+        let places: Vec<_> = (1..=14).map(|column| format!("${}", row * 14 + column)).collect();
+        format!("({})", places.join(", "))
+    };
+    let rows: Vec<_> = (0..events.len()).map(places).collect();
+    let sql = format!(
+        "insert into events (chain, number, at, stored, kind, account, computer_id, user_name, application,
+                             policy_id, request_id, grant_id, launch_id, body) values {}",
+        rows.join(", ")
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    for New { number: place, event, body } in events {
+        let about = event.what.subjects();
+        let computer = match origin {
+            Origin::Computer(id) => Some(id),
+            Origin::Server => about.computer,
+        };
+        query = query
+            .bind(origin.to_string())
+            .bind(number(*place))
+            .bind(event.at.millis())
+            .bind(stored.millis())
+            .bind(event.what.kind())
+            .bind(event.by.as_ref().map(|by| super::name(by).as_untrusted().to_owned()))
+            .bind(computer.map(|id| id.to_string()))
+            .bind(about.user.map(|user| user.as_untrusted().to_owned()))
+            .bind(about.application.map(|path| path.escaped()))
+            .bind(about.policy.map(|id| id.to_string()))
+            .bind(about.request.map(|id| id.to_string()))
+            .bind(about.grant.map(|id| id.to_string()))
+            .bind(about.launch.map(|id| id.to_string()))
+            .bind(body);
+    }
+    query.execute(tx).await?;
+    Ok(())
 }
 
 /// Events from the latest, behind the cursor.

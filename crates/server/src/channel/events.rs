@@ -1,6 +1,7 @@
 //! What a computer reports: each event signed by its elevator, following the one before it, stored exactly once.
 
 use elevon_policy::event::{Event, What};
+use elevon_policy::id::ComputerId;
 use elevon_policy::sheet::ChainHead;
 use elevon_policy::text::Text;
 use elevon_policy::time::{Span, Timestamp};
@@ -98,14 +99,32 @@ async fn follow(app: &App, computer: &Computer, opened: &[Opened<'_>]) -> Result
     if let Some(last) = opened.get(..known).and_then(<[_]>::last) {
         same(&mut tx, origin, last).await?;
     }
-    for opened in opened.iter().skip(known) {
+    let new = opened.get(known..).unwrap_or_default();
+    if let Some(first) = new.first()
+        && audit::sql::take_gap(&mut tx, origin).await?
+        && let Some(lost) = behind_a_gap(&mut tx, computer.id, at, first).await?
+    {
+        at = lost.1;
+        own.push(lost.0);
+    }
+    let from = at;
+    let mut events = Vec::with_capacity(new.len());
+    for opened in new {
         let (head, event) = chain::follow(at, opened.bytes).map_err(|broken| refused(at, &broken))?;
-        audit::store(&mut tx, computer.id, head, &event, &json(opened.signed)?, now).await?;
+        events.push((head.number, event, json(opened.signed)?));
+        at = head;
+    }
+    let rows: Vec<_> = events
+        .iter_mut()
+        .map(|(number, event, body)| audit::sql::New { number: *number, event, body: std::mem::take(body) })
+        .collect();
+    audit::sql::insert(&mut tx, origin, from, &rows, at, now).await?;
+    drop(rows);
+    for (_, event, _) in events {
         news.any = true;
         let effect = apply(app, &mut tx, computer, event, now).await?;
         news.own |= effect.touched;
         own.extend(effect.recorded);
-        at = head;
     }
     if news.own {
         super::touch(&mut tx, app, computer.id).await?;
@@ -115,6 +134,24 @@ async fn follow(app: &App, computer: &Computer, opened: &[Opened<'_>]) -> Result
     }
     tx.commit().await?;
     Ok((at, news))
+}
+
+/// After the server was restored, a computer goes on where it is, and not where the backup was: it may have let go of
+/// what the server had stored since.
+async fn behind_a_gap(
+    tx: &mut AnyConnection,
+    computer: ComputerId,
+    at: ChainHead,
+    first: &Opened<'_>,
+) -> Result<Option<(What, ChainHead)>, Error> {
+    let record: Record =
+        serde_json::from_slice(first.bytes).map_err(|error| Error::invalid(error.to_string()))?;
+    let until = record.after;
+    if until.number <= at.number {
+        return Ok(None);
+    }
+    audit::sql::pass_over(tx, Origin::Computer(computer), at, until).await?;
+    Ok(Some((What::ComputerEventsLost { computer, after: at, until }, until)))
 }
 
 /// A computer whose history differs from what is stored was copied, set back, or lies.

@@ -187,7 +187,7 @@ pub async fn use_token(
 ) -> Result<Option<Used>, Error> {
     let row = sqlx::query(
         "update enrollment_tokens set used = used + 1
-         where secret_hash = $1 and used < uses and expires > $2 returning id, group_id",
+         where secret_hash = $1 and used < uses and expires > $2 and revoked_at is null returning id, group_id",
     )
     .bind(secret_hash)
     .bind(now.millis())

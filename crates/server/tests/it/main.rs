@@ -6,6 +6,7 @@
 mod accounts;
 mod audit;
 mod authorization;
+mod backup;
 mod channel;
 mod computers;
 mod database;

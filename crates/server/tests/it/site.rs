@@ -76,7 +76,7 @@ impl Site {
         Self::new(TempDir::new().unwrap(), url, Some(database)).await
     }
 
-    async fn new(folder: TempDir, database_url: String, database: Option<Database>) -> Self {
+    pub(crate) async fn new(folder: TempDir, database_url: String, database: Option<Database>) -> Self {
         let config = Config {
             state_dir: folder.path().to_owned(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -237,7 +237,7 @@ pub(crate) async fn answer(router: Router, mut request: Request<Body>) -> Answer
 }
 
 /// A PostgreSQL database of its own, removed when the test is over.
-struct Database {
+pub(crate) struct Database {
     server: String,
     name: String,
 }
