@@ -15,6 +15,8 @@ mod trust;
 mod walk;
 
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod tests;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
