@@ -80,6 +80,12 @@ enum AccountCommand {
         #[arg(long)]
         role: Role,
     },
+    /// Give an account another password, asked for or read from standard input; its sessions end
+    Password { name: String },
+    /// Let an account sign in no more; its sessions end
+    Disable { name: String },
+    /// Let an account sign in again
+    Enable { name: String },
 }
 
 #[derive(Subcommand)]
@@ -145,14 +151,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let config = Config::read(arguments.flags).map_err(anyhow::Error::msg)?;
     match arguments.command {
         Command::Serve => run_server(config).await,
-        Command::Account { command: AccountCommand::Create { name, role } } => {
-            let password = secret("Password")?;
-            let by = Owner::of(Actor::command_line())?;
-            accounts::create(&open(config).await?, &by, Text::new(name.clone()), role, Vec::new(), &password)
-                .await?;
-            println!("{name} may sign in as {role}");
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Account { command } => account(config, command).await,
         Command::EnrollmentToken { command: EnrollmentTokenCommand::Create { group, uses, expires } } => {
             let app = open(config).await?;
             let group = match group {
@@ -217,6 +216,38 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             })
         }
     }
+}
+
+async fn account(config: Config, command: AccountCommand) -> anyhow::Result<ExitCode> {
+    let by = Owner::of(Actor::command_line())?;
+    match command {
+        AccountCommand::Create { name, role } => {
+            let password = secret("Password")?;
+            let app = open(config).await?;
+            accounts::create(&app, &by, Text::new(name.clone()), role, Vec::new(), &password).await?;
+            println!("{name} may sign in as {role}");
+        }
+        AccountCommand::Password { name } => {
+            let password = secret("Password")?;
+            let app = open(config).await?;
+            let id = accounts::named(&app, &by, &Text::new(name.clone())).await?;
+            accounts::change_password(&app, &by, id, &password).await?;
+            println!("{name} has another password now; its sessions ended");
+        }
+        AccountCommand::Disable { name } => {
+            let app = open(config).await?;
+            let id = accounts::named(&app, &by, &Text::new(name.clone())).await?;
+            accounts::disable(&app, &by, id).await?;
+            println!("{name} may not sign in any more; its sessions ended");
+        }
+        AccountCommand::Enable { name } => {
+            let app = open(config).await?;
+            let id = accounts::named(&app, &by, &Text::new(name.clone())).await?;
+            accounts::enable(&app, &by, id).await?;
+            println!("{name} may sign in again");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn open(config: Config) -> anyhow::Result<App> {

@@ -115,6 +115,19 @@ fn say(method: &str, path: &str) -> Said {
         (_, ["events"]) => {
             said("a part of the events, from the latest".into(), "200", json(listing(schema)), None, FILTER)
         }
+        ("GET", ["enrollment-tokens" | "api-tokens"]) => {
+            said(format!("all {plural}; no secrets"), "200", json(listing("Document")), None, &[])
+        }
+        (_, ["enrollment-tokens" | "api-tokens", _, "revoke"]) => {
+            said("let it open nothing any more".into(), "204", None, None, &[])
+        }
+        (_, ["accounts", _, "disable"]) => {
+            said("let it sign in no more; its sessions end".into(), "204", None, None, &[])
+        }
+        (_, ["accounts", _, "enable"]) => said("let it sign in again".into(), "204", None, None, &[]),
+        (_, ["accounts", _, "password"]) => {
+            said("give it another password; its sessions end".into(), "204", None, Some("NewPassword"), &[])
+        }
         (_, ["enrollment-tokens"]) => said(
             "a new enrollment token, shown once".into(),
             "201",
@@ -286,6 +299,7 @@ fn schemas() -> Value {
             "name": text, "role": reference("Role"), "password": { "type": "string", "minLength": 12 },
             "os_users": { "type": "array", "items": open("name, and computer where only there") },
         })),
+        "NewPassword": object(json!(["password"]), json!({ "password": { "type": "string", "minLength": 12 } })),
         "Token": object(json!([]), json!({ "id": id, "token": text, "secret": text })),
     })
 }

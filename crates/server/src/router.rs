@@ -57,12 +57,19 @@ pub const TABLE: &[(&str, &str, Needs)] = &[
     ("GET", "/api/v1/computers", Needs::Reader),
     ("GET", "/api/v1/computers/{id}", Needs::Reader),
     ("POST", "/api/v1/computers/{id}/revoke", Needs::Administrator),
+    ("GET", "/api/v1/enrollment-tokens", Needs::Administrator),
     ("POST", "/api/v1/enrollment-tokens", Needs::Administrator),
+    ("POST", "/api/v1/enrollment-tokens/{id}/revoke", Needs::Administrator),
     ("GET", "/api/v1/events", Needs::Reader),
     ("GET", "/api/v1/events.csv", Needs::Reader),
     ("GET", "/api/v1/accounts", Needs::Reader),
     ("POST", "/api/v1/accounts", Needs::Owner),
+    ("POST", "/api/v1/accounts/{id}/disable", Needs::Owner),
+    ("POST", "/api/v1/accounts/{id}/enable", Needs::Owner),
+    ("POST", "/api/v1/accounts/{id}/password", Needs::Owner),
+    ("GET", "/api/v1/api-tokens", Needs::Owner),
     ("POST", "/api/v1/api-tokens", Needs::Owner),
+    ("POST", "/api/v1/api-tokens/{id}/revoke", Needs::Owner),
     // ---- console: signing in ----
     ("GET", "/assets/{file}", Needs::Anyone),
     ("GET", "/setup/{secret}", Needs::Anyone),
@@ -121,6 +128,8 @@ pub const TABLE: &[(&str, &str, Needs)] = &[
     ("GET", "/events.csv", Needs::Reader),
     ("GET", "/accounts", Needs::Reader),
     ("POST", "/accounts", Needs::Owner),
+    ("POST", "/accounts/{id}/disable", Needs::Owner),
+    ("POST", "/accounts/{id}/enable", Needs::Owner),
     // ---- agents' port ----
     ("POST", "/channel/v1/enroll", Needs::Anyone),
     ("GET", "/channel/v1/state", Needs::Computer),
@@ -204,11 +213,16 @@ fn api() -> Router<App> {
         .route("/api/v1/computers", get(computers::api::list))
         .route("/api/v1/computers/{id}", get(computers::api::find))
         .route("/api/v1/computers/{id}/revoke", post(computers::api::revoke))
-        .route("/api/v1/enrollment-tokens", post(computers::api::create_token))
+        .route("/api/v1/enrollment-tokens", get(computers::api::tokens).post(computers::api::create_token))
+        .route("/api/v1/enrollment-tokens/{id}/revoke", post(computers::api::revoke_token))
         .route("/api/v1/events", get(audit::api::list))
         .route("/api/v1/events.csv", get(audit::api::csv))
         .route("/api/v1/accounts", get(accounts::api::list).post(accounts::api::create))
-        .route("/api/v1/api-tokens", post(accounts::api::create_token))
+        .route("/api/v1/accounts/{id}/disable", post(accounts::api::disable))
+        .route("/api/v1/accounts/{id}/enable", post(accounts::api::enable))
+        .route("/api/v1/accounts/{id}/password", post(accounts::api::change_password))
+        .route("/api/v1/api-tokens", get(accounts::api::tokens).post(accounts::api::create_token))
+        .route("/api/v1/api-tokens/{id}/revoke", post(accounts::api::revoke_token))
 }
 
 /// Asks the table whether whoever asks may, before any handler runs. Routes of computers check the certificate

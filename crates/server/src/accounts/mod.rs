@@ -41,6 +41,25 @@ pub struct Row {
     pub os_users: Vec<Member>,
     /// Since when.
     pub created: Timestamp,
+    /// Since when it may not sign in any more.
+    pub disabled: Option<Timestamp>,
+}
+
+/// An API token as a list shows it; its secret is nowhere.
+#[derive(Debug, Clone, Serialize)]
+pub struct ApiTokenRow {
+    /// Its identity.
+    pub id: TokenId,
+    /// What it is for.
+    pub name: Text,
+    /// What it may.
+    pub role: Role,
+    /// Since when.
+    pub created: Timestamp,
+    /// The account that made it; none for the command line or another token.
+    pub made_by: Option<Text>,
+    /// Since when it opens nothing any more.
+    pub revoked: Option<Timestamp>,
 }
 
 /// Someone has just signed in.
@@ -91,7 +110,7 @@ pub async fn sign_in(
     let hash = found.as_ref().map(|(_, hash)| hash.clone());
     let right = password::verify(app, password, hash).await?;
     let mut tx = app.db.begin().await?;
-    let Some((row, _)) = found.filter(|_| right) else {
+    let Some((row, _)) = found.filter(|(row, _)| right && row.disabled.is_none()) else {
         sql::failed(&mut tx, &from_one, now, since).await?;
         sql::failed(&mut tx, &key, now, since).await?;
         let name = Text::new(name.as_untrusted().chars().take(100).collect::<String>());
@@ -100,6 +119,10 @@ pub async fn sign_in(
         return Err(Error::Unauthenticated("the name or the password is wrong".into()));
     };
     sql::forget_failures(&mut tx, &from_one).await?;
+    // It may have been disabled while the password was hashed.
+    if sql::find(&mut tx, row.id).await?.is_none_or(|row| row.disabled.is_some()) {
+        return Err(Error::Unauthenticated("the name or the password is wrong".into()));
+    }
     let session = start_session(&mut tx, row, now).await?;
     tx.commit().await?;
     Ok(session)
@@ -198,7 +221,7 @@ fn created(row: &Row) -> What {
 fn new_row(app: &App, name: Text, role: Role, os_users: Vec<Member>) -> Result<Row, Error> {
     check_name(&name)?;
     let now = app.now();
-    Ok(Row { id: AccountId::new(now, chance()), name, role, os_users, created: now })
+    Ok(Row { id: AccountId::new(now, chance()), name, role, os_users, created: now, disabled: None })
 }
 
 fn check_name(name: &Text) -> Result<(), Error> {
@@ -216,6 +239,72 @@ fn check_name(name: &Text) -> Result<(), Error> {
 /// Names that differ in case only are the same.
 pub fn name_key(name: &Text) -> String {
     name.as_untrusted().to_lowercase().chars().take(100).collect()
+}
+
+/// Lets an account sign in no more; its sessions end now, and what its API tokens opened is shut. The last owner stays.
+pub async fn disable(app: &App, by: &Owner, id: AccountId) -> Result<(), Error> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    let owners = sql::lock_owners(&mut tx).await?;
+    let row = sql::find(&mut tx, id).await?.ok_or(Error::NotFound("account"))?;
+    if row.role == Role::Owner && row.disabled.is_none() && owners <= 1 {
+        return Err(Error::Conflict("this is the last owner; make another one first".into()));
+    }
+    auth::sql::delete_sessions_of(&mut tx, id).await?;
+    if sql::set_disabled(&mut tx, id, Some(now)).await? {
+        let what = What::AccountDisabled { account: id, name: row.name };
+        audit::append(&mut tx, by.actor(), now, what).await?;
+    }
+    tx.commit().await?;
+    app.news.changed();
+    Ok(())
+}
+
+/// Lets an account sign in again.
+pub async fn enable(app: &App, by: &Owner, id: AccountId) -> Result<(), Error> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    let row = sql::find(&mut tx, id).await?.ok_or(Error::NotFound("account"))?;
+    if sql::set_disabled(&mut tx, id, None).await? {
+        audit::append(&mut tx, by.actor(), now, What::AccountEnabled { account: id, name: row.name }).await?;
+    }
+    tx.commit().await
+}
+
+/// Gives an account another password; its sessions end.
+pub async fn change_password(app: &App, by: &Owner, id: AccountId, password: &str) -> Result<(), Error> {
+    let hash = password::hash(app, password).await?;
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    let row = sql::find(&mut tx, id).await?.ok_or(Error::NotFound("account"))?;
+    sql::set_password(&mut tx, id, &hash).await?;
+    auth::sql::delete_sessions_of(&mut tx, id).await?;
+    let what = What::AccountPasswordChanged { account: id, name: row.name };
+    audit::append(&mut tx, by.actor(), now, what).await?;
+    tx.commit().await
+}
+
+/// The account of this name.
+pub async fn named(app: &App, _: &Owner, name: &Text) -> Result<AccountId, Error> {
+    let mut db = app.db.read().await?;
+    let found = sql::with_password(&mut db, &name_key(name)).await?;
+    Ok(found.ok_or(Error::NotFound("account"))?.0.id)
+}
+
+/// All API tokens, the latest first.
+pub async fn api_tokens(app: &App, _: &Owner) -> Result<Vec<ApiTokenRow>, Error> {
+    let mut db = app.db.read().await?;
+    sql::api_tokens(&mut db).await
+}
+
+/// Lets an API token open nothing any more.
+pub async fn revoke_api_token(app: &App, by: &Owner, id: TokenId) -> Result<(), Error> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    let name = sql::revoke_api_token(&mut tx, id, now).await?;
+    let name = name.ok_or(Error::NotFound("API token in force"))?;
+    audit::append(&mut tx, by.actor(), now, What::ApiTokenRevoked { token: id, name }).await?;
+    tx.commit().await
 }
 
 /// Makes an API token; its secret is shown once.

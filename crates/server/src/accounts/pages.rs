@@ -9,6 +9,7 @@ use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use elevon_policy::group::Member;
+use elevon_policy::id::AccountId;
 use elevon_policy::text::Text;
 
 use super::Row;
@@ -199,4 +200,27 @@ pub async fn create(
     form.forget("password");
     let page = AccountsPage::of(&app, frame.clone(), form).await?;
     frame.refuse(&page)
+}
+
+/// `POST /accounts/{id}/disable`
+pub async fn disable(
+    State(app): State<App>,
+    by: Owner,
+    Path(id): Path<AccountId>,
+) -> Result<Response, Error> {
+    match super::disable(&app, &by, id).await {
+        Ok(()) => {
+            pages::go("/accounts", &Flash::done("The account may not sign in any more; its sessions ended."))
+        }
+        Err(error @ Error::Conflict(_)) => {
+            pages::go("/accounts", &Flash::refused(pages::failure::sentence(&error.told().detail)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// `POST /accounts/{id}/enable`
+pub async fn enable(State(app): State<App>, by: Owner, Path(id): Path<AccountId>) -> Result<Response, Error> {
+    super::enable(&app, &by, id).await?;
+    pages::go("/accounts", &Flash::done("The account may sign in again."))
 }

@@ -7,9 +7,9 @@ use sqlx::AnyConnection;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::{Row, name_key};
+use super::{ApiTokenRow, Row, name_key};
 use crate::auth::Role;
-use crate::db::{self, document, json, parsed};
+use crate::db::{self, document, json, parsed, time};
 use crate::error::Error;
 
 fn row(row: &AnyRow) -> Result<Row, Error> {
@@ -19,6 +19,7 @@ fn row(row: &AnyRow) -> Result<Row, Error> {
         role: parsed(row, "role")?,
         os_users: document(row, "os_users")?,
         created: Timestamp::from_millis(row.try_get("created")?),
+        disabled: time(row, "disabled_at")?,
     })
 }
 
@@ -59,6 +60,88 @@ pub async fn insert(tx: &mut AnyConnection, account: &Row, password_hash: &str) 
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// One account.
+pub async fn find(db: &mut AnyConnection, id: AccountId) -> Result<Option<Row>, Error> {
+    let found =
+        sqlx::query("select * from accounts where id = $1").bind(id.to_string()).fetch_optional(db).await?;
+    found.as_ref().map(row).transpose()
+}
+
+/// Disables an account, or enables it again. Whether that changed anything.
+pub async fn set_disabled(
+    tx: &mut AnyConnection,
+    id: AccountId,
+    disabled: Option<Timestamp>,
+) -> Result<bool, Error> {
+    let sql = match disabled {
+        Some(_) => "update accounts set disabled_at = $2 where id = $1 and disabled_at is null",
+        None => "update accounts set disabled_at = null where id = $1 and disabled_at is not null and $2 = 0",
+    };
+    let done =
+        sqlx::query(sql).bind(id.to_string()).bind(disabled.map_or(0, Timestamp::millis)).execute(tx).await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Takes the rows of all owners for this transaction, and gives how many of them may sign in.
+pub async fn lock_owners(tx: &mut AnyConnection) -> Result<u64, Error> {
+    let rows = sqlx::query("update accounts set role = role where role = 'owner' returning disabled_at")
+        .fetch_all(tx)
+        .await?;
+    let mut owners = 0;
+    for row in &rows {
+        owners += u64::from(time(row, "disabled_at")?.is_none());
+    }
+    Ok(owners)
+}
+
+/// Another password.
+pub async fn set_password(tx: &mut AnyConnection, id: AccountId, hash: &str) -> Result<(), Error> {
+    let done = sqlx::query("update accounts set password_hash = $2 where id = $1")
+        .bind(id.to_string())
+        .bind(hash)
+        .execute(tx)
+        .await?;
+    db::changed_once(done.rows_affected())
+}
+
+/// All API tokens, the latest first.
+pub async fn api_tokens(db: &mut AnyConnection) -> Result<Vec<ApiTokenRow>, Error> {
+    let rows = sqlx::query(
+        "select t.id, t.name, t.role, t.created, t.revoked_at, a.name as maker
+         from api_tokens t left join accounts a on a.id = t.created_by order by t.created desc, t.id desc",
+    )
+    .fetch_all(db)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(ApiTokenRow {
+                id: parsed(row, "id")?,
+                name: Text::new(row.try_get::<String, _>("name")?),
+                role: parsed(row, "role")?,
+                created: Timestamp::from_millis(row.try_get("created")?),
+                made_by: row.try_get::<Option<String>, _>("maker")?.map(Text::new),
+                revoked: time(row, "revoked_at")?,
+            })
+        })
+        .collect()
+}
+
+/// Revokes an API token, once; gives its name.
+pub async fn revoke_api_token(
+    tx: &mut AnyConnection,
+    id: TokenId,
+    now: Timestamp,
+) -> Result<Option<Text>, Error> {
+    let row = sqlx::query(
+        "update api_tokens set revoked_at = $2 where id = $1 and revoked_at is null returning name",
+    )
+    .bind(id.to_string())
+    .bind(now.millis())
+    .fetch_optional(tx)
+    .await?;
+    row.map(|row| Ok(Text::new(row.try_get::<String, _>("name")?))).transpose()
 }
 
 /// Replaces the set-up link.

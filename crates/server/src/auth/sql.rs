@@ -31,7 +31,8 @@ pub struct Session {
 pub async fn session(db: &mut AnyConnection, hash: &str) -> Result<Option<Session>, Error> {
     let row = sqlx::query(
         "select s.created, s.seen, a.id, a.name, a.role, a.os_users
-         from sessions s join accounts a on a.id = s.account_id where s.secret_hash = $1",
+         from sessions s join accounts a on a.id = s.account_id
+         where s.secret_hash = $1 and a.disabled_at is null",
     )
     .bind(hash)
     .fetch_optional(db)
@@ -85,6 +86,12 @@ pub async fn delete_session(tx: &mut AnyConnection, hash: &str) -> Result<(), Er
     Ok(())
 }
 
+/// Ends every session of an account.
+pub async fn delete_sessions_of(tx: &mut AnyConnection, account: AccountId) -> Result<(), Error> {
+    sqlx::query("delete from sessions where account_id = $1").bind(account.to_string()).execute(tx).await?;
+    Ok(())
+}
+
 /// Removes sessions that are over.
 pub async fn delete_old_sessions(
     tx: &mut AnyConnection,
@@ -99,12 +106,13 @@ pub async fn delete_old_sessions(
     Ok(())
 }
 
-/// The holder of the API token with this digest. One that an account made counts as tied to that account's users.
+/// The holder of the API token with this digest. One that an account made counts as tied to that account's users, and
+/// opens nothing while that account is disabled.
 pub async fn api_token(db: &mut AnyConnection, hash: &str) -> Result<Option<Actor>, Error> {
     let row = sqlx::query(
         "select t.id, t.name, t.role, a.name as maker, a.os_users
          from api_tokens t left join accounts a on a.id = t.created_by
-         where t.secret_hash = $1 and t.revoked_at is null",
+         where t.secret_hash = $1 and t.revoked_at is null and a.disabled_at is null",
     )
     .bind(hash)
     .fetch_optional(db)

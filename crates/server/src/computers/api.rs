@@ -3,11 +3,11 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use elevon_policy::id::{ComputerId, GroupId};
+use elevon_policy::id::{ComputerId, GroupId, TokenId};
 use elevon_policy::time::Span;
 use serde::{Deserialize, Serialize};
 
-use super::Row;
+use super::{Row, TokenRow};
 use crate::app::App;
 use crate::auth::{Administrator, Reader};
 use crate::error::Error;
@@ -74,4 +74,19 @@ pub async fn create_token(
 ) -> Result<(StatusCode, Json<Token>), Error> {
     let token = super::create_token(&app, &by, new.uses, new.expires, new.group).await?;
     Ok((StatusCode::CREATED, Json(Token { token: token.reveal() })))
+}
+
+/// `GET /api/v1/enrollment-tokens`
+pub async fn tokens(State(app): State<App>, by: Administrator) -> Result<Json<Listing<TokenRow>>, Error> {
+    Ok(Json(Listing { items: super::tokens(&app, &by).await?, next: None }))
+}
+
+/// `POST /api/v1/enrollment-tokens/{id}/revoke`
+pub async fn revoke_token(
+    State(app): State<App>,
+    by: Administrator,
+    Path(id): Path<TokenId>,
+) -> Result<StatusCode, Error> {
+    super::revoke_token(&app, &by, id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

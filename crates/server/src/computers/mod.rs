@@ -110,6 +110,42 @@ pub async fn create_token(
     })
 }
 
+/// An enrollment token as a list shows it; its secret is nowhere.
+#[derive(Debug, Clone, Serialize)]
+pub struct TokenRow {
+    /// Its identity.
+    pub id: TokenId,
+    /// How many computers it enrolls.
+    pub uses: u64,
+    /// How many it has enrolled.
+    pub used: u64,
+    /// Until when.
+    pub expires: Timestamp,
+    /// The custom group that each computer joins.
+    pub group_name: Option<Text>,
+    /// Since when.
+    pub created: Timestamp,
+    /// Since when it enrolls no more.
+    pub revoked: Option<Timestamp>,
+}
+
+/// All enrollment tokens, the latest first.
+pub async fn tokens(app: &App, _: &Administrator) -> Result<Vec<TokenRow>, Error> {
+    let mut db = app.db.read().await?;
+    sql::tokens(&mut db).await
+}
+
+/// Lets an enrollment token enroll no more computers.
+pub async fn revoke_token(app: &App, by: &Administrator, id: TokenId) -> Result<(), Error> {
+    let now = app.now();
+    let mut tx = app.db.begin().await?;
+    if !sql::revoke_token(&mut tx, id, now).await? {
+        return Err(Error::NotFound("enrollment token in force"));
+    }
+    audit::append(&mut tx, by.actor(), now, What::EnrollmentTokenRevoked { token: id }).await?;
+    tx.commit().await
+}
+
 /// The group of this name, for a token.
 pub async fn group_named(app: &App, name: &Text) -> Result<GroupId, Error> {
     let mut db = app.db.read().await?;

@@ -8,7 +8,7 @@ use sqlx::AnyConnection;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::Row;
+use super::{Row, TokenRow};
 use crate::db::{count, number, parsed, time};
 use crate::error::Error;
 
@@ -168,6 +168,40 @@ pub async fn insert_token(
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// All tokens, the latest first.
+pub async fn tokens(db: &mut AnyConnection) -> Result<Vec<TokenRow>, Error> {
+    let rows = sqlx::query(
+        "select t.*, g.name as group_name from enrollment_tokens t
+         left join custom_groups g on g.id = t.group_id order by t.created desc, t.id desc",
+    )
+    .fetch_all(db)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(TokenRow {
+                id: parsed(row, "id")?,
+                uses: count(row, "uses")?,
+                used: count(row, "used")?,
+                expires: Timestamp::from_millis(row.try_get("expires")?),
+                group_name: row.try_get::<Option<String>, _>("group_name")?.map(Text::new),
+                created: Timestamp::from_millis(row.try_get("created")?),
+                revoked: time(row, "revoked_at")?,
+            })
+        })
+        .collect()
+}
+
+/// Revokes a token, once. Whether that changed anything.
+pub async fn revoke_token(tx: &mut AnyConnection, id: TokenId, now: Timestamp) -> Result<bool, Error> {
+    let done =
+        sqlx::query("update enrollment_tokens set revoked_at = $2 where id = $1 and revoked_at is null")
+            .bind(id.to_string())
+            .bind(now.millis())
+            .execute(tx)
+            .await?;
+    Ok(done.rows_affected() == 1)
 }
 
 /// A token that was just used.

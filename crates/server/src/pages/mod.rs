@@ -54,6 +54,8 @@ pub fn routes() -> Router<App> {
         .route("/computers/enrollment-token", post(computers::enrollment_token))
         .route("/events", get(audit::events))
         .route("/accounts", get(accounts::accounts).post(accounts::create))
+        .route("/accounts/{id}/disable", post(accounts::disable))
+        .route("/accounts/{id}/enable", post(accounts::enable))
 }
 
 /// A page without the frame.

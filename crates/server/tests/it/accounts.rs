@@ -19,6 +19,9 @@ crate::on_both_engines!(
     a_password_is_stored_as_argon2id,
     other_sites_cannot_send_with_a_cookie,
     accounts_are_made_by_owners,
+    a_disabled_account_is_out_at_once_with_its_tokens,
+    another_password_ends_the_sessions,
+    a_revoked_token_opens_nothing,
 );
 
 async fn with_cookie(site: &Site, cookie: &str, path: &str) -> Answer {
@@ -142,4 +145,84 @@ async fn accounts_are_made_by_owners(site: Site) {
     site.post(&owner, "accounts", strange).await.refused(422, "letters, digits");
     let carol = accounts::sign_in(&site.app, &Text::new("carol"), PASSWORD, None).await.unwrap();
     assert_eq!(carol.actor.role, Role::Approver);
+}
+
+async fn a_disabled_account_is_out_at_once_with_its_tokens(site: Site) {
+    set_up(&site).await;
+    let owner = site.token(Role::Owner).await;
+    let accounts = site.get(&owner, "accounts").await.ok();
+    let only = accounts["items"][0]["id"].as_str().unwrap().to_owned();
+    site.post(&owner, &format!("accounts/{only}/disable"), json!({})).await.refused(409, "last owner");
+
+    let made = json!({ "name": "Peter", "role": "owner", "password": PASSWORD });
+    let peter = site.post(&owner, "accounts", made).await.ok()["id"].as_str().unwrap().to_owned();
+    let sign_in = async || accounts::sign_in(&site.app, &Text::new("peter"), PASSWORD, None).await;
+    let session = sign_in().await.unwrap().secret;
+    let request = Request::post("/api/v1/api-tokens")
+        .header(header::COOKIE, format!("__Host-elevon={session}"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(json!({ "name": "his", "role": "owner" }).to_string()));
+    let his = site.send(request.unwrap()).await.ok()["secret"].as_str().unwrap().to_owned();
+    site.get(&his, "groups").await.ok();
+
+    // Two owners who disable each other at once: one stays.
+    let by = site.owner();
+    let (one, two) = tokio::join!(
+        accounts::disable(&site.app, &by, peter.parse().unwrap()),
+        accounts::disable(&site.app, &by, only.parse().unwrap()),
+    );
+    assert_eq!([one.is_ok(), two.is_ok()].iter().filter(|done| **done).count(), 1, "{one:?} {two:?}");
+    accounts::enable(&site.app, &by, only.parse().unwrap()).await.unwrap();
+    accounts::disable(&site.app, &by, peter.parse().unwrap()).await.unwrap();
+
+    assert_eq!(with_cookie(&site, &session, "/api/v1/groups").await.status, 401);
+    assert_eq!(site.get(&his, "groups").await.status, 401);
+    assert!(matches!(sign_in().await, Err(Error::Unauthenticated(_))));
+    site.post(&owner, &format!("accounts/{peter}/enable"), json!({})).await.ok();
+    sign_in().await.unwrap();
+    assert_eq!(
+        with_cookie(&site, &session, "/api/v1/groups").await.status,
+        401,
+        "the old session stays over"
+    );
+    let told = site.get(&owner, "events?kind=account.disabled").await.ok();
+    assert!(!told["items"].as_array().unwrap().is_empty());
+}
+
+async fn another_password_ends_the_sessions(site: Site) {
+    let session = set_up(&site).await;
+    let owner = site.token(Role::Owner).await;
+    let id = site.get(&owner, "accounts").await.ok()["items"][0]["id"].as_str().unwrap().to_owned();
+    let path = format!("accounts/{id}/password");
+    site.post(&owner, &path, json!({ "password": "short" })).await.refused(422, "at least 12");
+    assert_eq!(with_cookie(&site, &session, "/api/v1/groups").await.status, 200);
+    site.post(&owner, &path, json!({ "password": "another long password" })).await.ok();
+    assert_eq!(with_cookie(&site, &session, "/api/v1/groups").await.status, 401);
+    let sign_in =
+        async |password| accounts::sign_in(&site.app, &Text::new("olga"), password, None).await.is_ok();
+    assert!(!sign_in(PASSWORD).await);
+    assert!(sign_in("another long password").await);
+}
+
+async fn a_revoked_token_opens_nothing(site: Site) {
+    let owner = site.token(Role::Owner).await;
+    let made = json!({ "name": "export", "role": "auditor" });
+    let made = site.post(&owner, "api-tokens", made).await.ok();
+    let (id, secret) = (made["id"].as_str().unwrap(), made["secret"].as_str().unwrap());
+    site.get(secret, "groups").await.ok();
+    site.post(&owner, &format!("api-tokens/{id}/revoke"), json!({})).await.ok();
+    assert_eq!(site.get(secret, "groups").await.status, 401);
+    site.post(&owner, &format!("api-tokens/{id}/revoke"), json!({})).await.refused(404, "in force");
+    let listed = site.get(&owner, "api-tokens").await.ok();
+    assert!(listed["items"].as_array().unwrap().iter().any(|row| row["id"] == id && row["revoked"].is_i64()));
+    assert!(!listed.to_string().contains("secret"));
+
+    let token = site.post(&owner, "enrollment-tokens", json!({})).await.ok()["token"].clone();
+    let token: elevon_wire::token::EnrollmentToken = token.as_str().unwrap().parse().unwrap();
+    let id = site.get(&owner, "enrollment-tokens").await.ok()["items"][0]["id"].as_str().unwrap().to_owned();
+    site.post(&owner, &format!("enrollment-tokens/{id}/revoke"), json!({})).await.ok();
+    let (body, ..) = crate::endpoint::enrollment(&token.secret, "web1");
+    let method = axum::http::Method::POST;
+    let answer = crate::endpoint::send(&site, None, method, "/channel/v1/enroll", Some(body)).await;
+    answer.refused(403, "enrollment token");
 }
