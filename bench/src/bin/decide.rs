@@ -131,7 +131,7 @@ fn application(n: u32) -> Application {
             product: Text::new(format!("product{n}")),
             version: Text::new("1.2-3"),
             vendor: Some(Vendor {
-                name: Text::new(if n % 2 == 0 { "Debian".into() } else { format!("vendor{n}") }),
+                name: Text::new(if n.is_multiple_of(2) { "Debian".into() } else { format!("vendor{n}") }),
                 verified: true,
             }),
             unmodified: true,
