@@ -26,7 +26,7 @@ pub struct Flags {
     /// Where agents are listened to, such as 0.0.0.0:8444
     #[arg(long, global = true, value_name = "ADDRESS")]
     pub agents_listen: Option<String>,
-    /// How people reach the console, such as https://elevon.example:8443
+    /// How people reach the console, such as `https://elevon.example:8443`
     #[arg(long, global = true, value_name = "URL")]
     pub public_url: Option<String>,
     /// How agents reach the server, host:port; enrollment tokens carry it

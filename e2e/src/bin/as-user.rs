@@ -1,7 +1,9 @@
 //! Becomes a user of the operating system and executes a command, as a log-in does: own session, own terminal where there
 //! is one, the user's groups, uid and gid, nothing left of root.
 //!
-//!     as-user UID GID[,GID…] [--terminal] [--cgroup DIRECTORY] -- COMMAND [ARGUMENT]...
+//! ```text
+//! as-user UID GID[,GID…] [--terminal] [--cgroup DIRECTORY] -- COMMAND [ARGUMENT]...
+//! ```
 
 use std::ffi::OsString;
 use std::os::fd::BorrowedFd;

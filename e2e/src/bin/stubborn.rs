@@ -1,6 +1,8 @@
 //! Does not want to end: ignores what asks it to, forks twice into sessions of its own, and beats.
 //!
-//!     stubborn [--escape] FILE
+//! ```text
+//! stubborn [--escape] FILE
+//! ```
 //!
 //! Every 2 ms the last descendant writes the time into FILE (milliseconds since the Unix epoch, 20 digits, then its pid
 //! in 10), so that its death can be dated. With `--escape` it first moves itself into the root cgroup. The first
