@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::application::{Sha256, User};
 use crate::grant::{Grant, GrantedApplication, Origin, PolicyReference};
 use crate::id::{AccountId, ComputerId, GrantId, GroupId, LaunchId, PolicyId, RequestId, TokenId, Version};
+use crate::lint;
 use crate::request::{ElevationRequest, LapseReason};
 use crate::sheet::ChainHead;
 use crate::text::{OsText, Text};
@@ -304,6 +305,9 @@ pub enum What {
         version: Version,
         /// Its name.
         name: Text,
+        /// What its rules were warned of, and whoever saved it took upon themselves.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        acknowledged: Vec<lint::Code>,
     },
     /// A version was deployed, or the deployment ended.
     #[serde(rename = "policy.deployed")]

@@ -11,6 +11,7 @@ pub mod event;
 pub mod grant;
 pub mod group;
 pub mod id;
+pub mod lint;
 pub mod lists;
 mod nothing_else;
 pub mod pattern;

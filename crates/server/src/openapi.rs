@@ -263,7 +263,20 @@ fn schemas() -> Value {
             "type": text, "title": text, "status": { "type": "integer" }, "detail": text,
             "field": { "type": "string", "description": "the field that is to blame" },
         })),
-        "Saved": object(json!(["id", "version"]), json!({ "id": id, "version": version })),
+        "Saved": object(
+            json!(["id", "version", "warnings"]),
+            json!({ "id": id, "version": version, "warnings": {
+                "type": "array",
+                "items": object(
+                    json!(["rule", "code", "sentence"]),
+                    json!({
+                        "rule": { "type": "integer", "description": "the rule's place in the list, from 0" },
+                        "code": { "type": "string" },
+                        "sentence": { "type": "string" },
+                    }),
+                ),
+            } }),
+        ),
         "Request": object(json!(["asked", "state", "version", "since"]), json!({
             "asked": open("what was asked, as the computer measured it"), "version": version, "since": time,
             "state": { "enum": ["pending", "approved", "declined", "cancelled", "lapsed"] },

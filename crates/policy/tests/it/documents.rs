@@ -7,6 +7,7 @@ use elevon_policy::event::{By, DenyReason, EndReason, Event, Exit, Layers, What}
 use elevon_policy::grant::{Ends, Grant, GrantRecord, GrantedApplication, GrantedArguments, Origin};
 use elevon_policy::group::{CustomGroup, Member, Members};
 use elevon_policy::id::Version;
+use elevon_policy::lint::Code;
 use elevon_policy::lists::{AtExpiry, Covers, Launches, Starts, Terms, Way};
 use elevon_policy::request::{Decision, ElevationRequest, LapseReason, RequestRecord, RequestState};
 use elevon_policy::rule::{Listed, Recognises, Rule};
@@ -202,7 +203,12 @@ fn events() -> Vec<What> {
             user: alice(),
             comment: Text::new("done early"),
         },
-        What::PolicySaved { policy: id(1), version: Version(2), name: Text::new("tools") },
+        What::PolicySaved {
+            policy: id(1),
+            version: Version(2),
+            name: Text::new("tools"),
+            acknowledged: vec![Code::EqualsRoot, Code::FreeArguments],
+        },
         What::PolicyDeployed {
             policy: id(1),
             version: Version(2),

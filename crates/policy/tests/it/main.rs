@@ -6,6 +6,7 @@
 mod applications;
 mod decisions;
 mod documents;
+mod lint;
 mod lives;
 mod properties;
 mod samples;

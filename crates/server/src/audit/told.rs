@@ -2,6 +2,7 @@
 
 use elevon_policy::event::{DenyReason, Event, Exit, Layers, What};
 use elevon_policy::grant::{Grant, GrantedApplication};
+use elevon_policy::lint::Code;
 use elevon_policy::request::LapseReason;
 use elevon_policy::text::Text;
 use elevon_policy::time::Timestamp;
@@ -193,8 +194,12 @@ impl Teller {
                 counted(until.number.saturating_sub(after.number), "event", "events")
             ),
             What::ComputerRevoked { host_name, .. } => format!("{by} shut {} out", host_name.visible()),
-            What::PolicySaved { name, version, .. } => {
-                format!("{by} saved “{}” as version {version}", name.visible())
+            What::PolicySaved { name, version, acknowledged, .. } => {
+                let words = |code: &Code| code.to_string().replace('_', " ");
+                let known = acknowledged.iter().map(words).collect::<Vec<_>>().join(", ");
+                let known =
+                    if known.is_empty() { known } else { format!(", having been warned of: {known}") };
+                format!("{by} saved “{}” as version {version}{known}", name.visible())
             }
             What::PolicyDeployed { name, groups, .. } if groups.is_empty() => {
                 format!("{by} withdrew “{}”", name.visible())

@@ -5,6 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use elevon_policy::decide::ListKind;
 use elevon_policy::id::{GroupId, PolicyId, RuleId, Version};
+use elevon_policy::lint::{Code, Warning};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -21,6 +22,30 @@ pub struct Saved {
     pub id: PolicyId,
     /// Its version now.
     pub version: Version,
+    /// What its rules let through more than they seem to. It is saved all the same; that it was told is recorded.
+    pub warnings: Vec<Warned>,
+}
+
+/// A warning of one rule.
+#[derive(Debug, Serialize)]
+pub struct Warned {
+    /// The rule's place in the list, from 0.
+    pub rule: usize,
+    /// The machine's word.
+    pub code: Code,
+    /// In one sentence.
+    pub sentence: String,
+}
+
+impl Saved {
+    fn new((id, version): (PolicyId, Version), warnings: Vec<(usize, Warning)>) -> Self {
+        let told = |(rule, warning): (usize, Warning)| Warned {
+            rule,
+            code: warning.code,
+            sentence: warning.to_string(),
+        };
+        Self { id, version, warnings: warnings.into_iter().map(told).collect() }
+    }
 }
 
 /// A deployment.
@@ -111,8 +136,9 @@ async fn create_list(
     document: Value,
 ) -> Result<(StatusCode, Json<Saved>), Error> {
     let (document, _) = read(app, kind, document)?;
-    let (id, version) = super::save(app, by, kind, None, None, document).await?;
-    Ok((StatusCode::CREATED, Json(Saved { id, version })))
+    let warnings = document.warnings(kind);
+    let saved = super::save(app, by, kind, None, None, document).await?;
+    Ok((StatusCode::CREATED, Json(Saved::new(saved, warnings))))
 }
 
 async fn update_list(
@@ -123,8 +149,9 @@ async fn update_list(
     document: Value,
 ) -> Result<Json<Saved>, Error> {
     let (document, seen) = read(app, kind, document)?;
-    let (id, version) = super::save(app, by, kind, Some(id), seen, document).await?;
-    Ok(Json(Saved { id, version }))
+    let warnings = document.warnings(kind);
+    let saved = super::save(app, by, kind, Some(id), seen, document).await?;
+    Ok(Json(Saved::new(saved, warnings)))
 }
 
 fn of_kind(stored: Stored, kind: ListKind) -> Result<Stored, Error> {

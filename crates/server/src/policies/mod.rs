@@ -6,9 +6,12 @@ pub mod draft;
 pub mod pages;
 pub mod sql;
 
+use std::collections::BTreeSet;
+
 use elevon_policy::decide::ListKind;
 use elevon_policy::event::What;
 use elevon_policy::id::{GroupId, PolicyId, Version};
+use elevon_policy::lint::{self, Warning};
 use elevon_policy::lists::{ApplicationList, PrivilegedApplicationList};
 use elevon_policy::rule::Listed;
 use elevon_policy::text::Text;
@@ -53,6 +56,15 @@ impl Document {
         match self {
             Self::Privileged(list) => &list.rules,
             Self::List(list) => &list.rules,
+        }
+    }
+
+    /// What its rules let through more than they seem to, each with the rule's place. A blocklist lets nothing through.
+    pub fn warnings(&self, kind: ListKind) -> Vec<(usize, Warning)> {
+        match (self, kind) {
+            (_, ListKind::Blocklist) => Vec::new(),
+            (Self::Privileged(list), _) => lint::of_privileged(list),
+            (Self::List(list), _) => lint::of_allowlist(list),
         }
     }
 
@@ -170,7 +182,14 @@ pub async fn save(
         }
     };
     sql::keep_version(&mut tx, id, version, &document, now).await?;
-    let what = What::PolicySaved { policy: id, version, name: document.name().clone() };
+    let warned_of: BTreeSet<_> =
+        document.warnings(kind).into_iter().map(|(_, warning)| warning.code).collect();
+    let what = What::PolicySaved {
+        policy: id,
+        version,
+        name: document.name().clone(),
+        acknowledged: warned_of.into_iter().collect(),
+    };
     audit::append(&mut tx, by.actor(), now, what).await?;
     tx.commit().await?;
     app.news.changed();

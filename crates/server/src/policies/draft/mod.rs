@@ -246,6 +246,7 @@ mod tests {
         let grave = |name: &str, value: &str, elevate: &str| {
             let mut form = blank();
             rules::add(&mut form, if name == "path" { "folder_path" } else { "file_hash" });
+            form.set("rules.0.sha256", "1".repeat(64));
             form.set(format!("rules.0.{name}"), value);
             form.set("rules.0.elevate", elevate);
             rules::all(&form)[0].is_grave()

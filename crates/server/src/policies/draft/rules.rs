@@ -2,9 +2,9 @@
 
 use elevon_policy::application::{InvalidDigest, Sha256};
 use elevon_policy::id::RuleId;
+use elevon_policy::lint::{self, Warning};
 use elevon_policy::lists::Terms;
 use elevon_policy::pattern::Pattern;
-use elevon_policy::risk;
 use elevon_policy::rule::{ArgumentPattern, Listed, Needs, Outcome, Recognises, Rule};
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::Timestamp;
@@ -25,55 +25,31 @@ pub struct RuleDraft {
     pub kind: Kind,
     /// Why it matches nothing.
     pub needs: Option<&'static str>,
-    equals_root: Option<risk::Kind>,
-    folder: Option<String>,
-    unverified: bool,
+    warnings: Vec<Warning>,
 }
 
 impl RuleDraft {
     /// In a few words each.
     pub fn tags(&self) -> Vec<&'static str> {
-        let equals_root = self.equals_root.map(|_| "equals root");
+        let equals_root = self.is_grave().then_some("equals root");
         let nothing = self.needs.map(|_| "matches nothing yet");
         equals_root.into_iter().chain(nothing).collect()
     }
 
     /// What a person should know who lets this through, in a sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        let equals_root = self.equals_root.map(|kind| {
-            format!("{} Whoever may run it as root can do anything on the computer.", kind.sentence())
-        });
-        let folder = self.folder.as_deref().filter(|path| others_write(path)).map(|path| {
-            format!("Users can write below {path}, so this rule will match little or nothing there: bind such files by their hash.")
-        });
-        let everything = self.folder.as_deref().filter(|path| shells_live(path)).map(|path| {
-            format!("{path} has shells and interpreters in it: whoever may run those as root can do anything on the computer.")
-        });
-        let unverified = self.unverified.then(|| {
-            "Without a signature behind it, the vendor is whatever the package calls itself.".to_owned()
-        });
-        equals_root.into_iter().chain(everything).chain(folder).chain(unverified).collect()
+        self.warnings.iter().map(Warning::to_string).collect()
     }
 
     /// Whether someone has to say that they know what they do.
     pub fn is_grave(&self) -> bool {
-        self.equals_root.is_some() || self.folder.as_deref().is_some_and(shells_live)
+        self.warnings.iter().any(|warning| warning.code.is_grave())
     }
-}
 
-fn others_write(path: &str) -> bool {
-    ["/home", "/tmp", "/var/tmp", "/dev/shm", "/run/user"].iter().any(|open| below(path, open))
-}
-
-fn shells_live(path: &str) -> bool {
-    matches!(
-        path.trim_end_matches('/'),
-        "" | "/bin" | "/sbin" | "/usr" | "/usr/bin" | "/usr/sbin" | "/usr/local/bin"
-    )
-}
-
-fn below(path: &str, folder: &str) -> bool {
-    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    /// The same in a list that lets nothing through.
+    pub fn without_warnings(self) -> Self {
+        Self { warnings: Vec::new(), ..self }
+    }
 }
 
 /// The rules of the draft, in order.
@@ -84,34 +60,25 @@ pub fn all(form: &Form) -> Vec<RuleDraft> {
         .filter(|number| *number < MOST_RULES)
         .collect();
     numbers.dedup();
-    numbers.into_iter().map(|number| one(form, number)).collect()
+    // Half-written rules refuse fields; nobody is to see that before they save.
+    let mut scratch = form.clone();
+    let terms = terms::read(&mut scratch, "terms.").unwrap_or_default();
+    numbers.into_iter().map(|number| one(&mut scratch, number, &terms)).collect()
 }
 
 /// More rules than this in one list are made through the API.
 const MOST_RULES: usize = 1_000;
 
-fn one(form: &Form, number: usize) -> RuleDraft {
+fn one(form: &mut Form, number: usize, terms: &Terms) -> RuleDraft {
     let at = format!("rules.{number}");
     let word = form.text(format!("{at}.type"));
     let kind = KINDS.into_iter().find(|kind| kind.word == word).unwrap_or(UNREADABLE);
-    let named = |name: &str| OsText::from(form.text(format!("{at}.{name}")).trim());
-    let equals_root = match kind.word {
-        "file_hash" => risk::equals_root(&named("display_name").file_name()),
-        "verified_executable" => risk::equals_root(&named("file_name")),
-        "product" => risk::equals_root(&named("product")),
-        _ => None,
-    };
-    let denies = form.is(format!("{at}.elevate"), "deny");
-    let folder = (kind.word == "folder_path").then(|| form.text(format!("{at}.path")).trim().to_owned());
-    RuleDraft {
-        needs: kind.needs.map(Needs::sentence),
-        unverified: kind.word == "vendor" && !denies && !form.has(format!("{at}.verified")),
-        equals_root: equals_root.filter(|_| !denies),
-        folder: folder.filter(|path| !denies && !path.is_empty()),
-        number,
-        at,
-        kind,
+    let mut draft =
+        RuleDraft { needs: kind.needs.map(Needs::sentence), warnings: Vec::new(), number, at, kind };
+    if let Some(Listed::Rule(rule)) = read_rule(form, &draft, Timestamp::from_millis(0)) {
+        draft.warnings = lint::of_rule(&rule, rule.terms.as_ref().unwrap_or(terms));
     }
+    draft
 }
 
 /// Adds an empty rule of this kind.

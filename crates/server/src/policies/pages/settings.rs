@@ -35,7 +35,10 @@ struct SettingsPage {
 
 impl SettingsPage {
     fn of(frame: Frame, kind: ListKind, stored: Option<&Summary>, mut form: Form) -> Self {
-        let rules = rules::all(&form);
+        let mut rules = rules::all(&form);
+        if kind == ListKind::Blocklist {
+            rules = rules.into_iter().map(RuleDraft::without_warnings).collect();
+        }
         let grave = rules.iter().filter(|rule| rule.is_grave()).count() as u64;
         let to_acknowledge = (kind == ListKind::PrivilegedApplicationList && grave > 0).then(|| {
             format!(

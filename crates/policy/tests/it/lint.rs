@@ -1,0 +1,77 @@
+//! What an administrator is warned of before a list is saved.
+
+use elevon_policy::lint::{Code, of_allowlist, of_privileged, of_rule};
+use elevon_policy::lists::{Covers, Terms, Way};
+use elevon_policy::rule::{Listed, Outcome, Recognises, Rule};
+use elevon_policy::text::Text;
+
+use crate::samples::*;
+
+fn codes(rule: &Rule, terms: &Terms) -> Vec<Code> {
+    of_rule(rule, terms).into_iter().map(|warning| warning.code).collect()
+}
+
+fn named(name: &str) -> Rule {
+    rule(Recognises::FileHash { sha256: bytes(1), display_name: Text::new(name) })
+}
+
+#[test]
+fn rules_that_let_through_more_than_they_seem_to_are_told() {
+    use Code::{AllOfVendor, EqualsRoot, FreeArguments, HoldsShells, UnverifiedVendor, WritableFolder};
+    let cases = [
+        (named("tcpdump"), &[][..]),
+        (named("/usr/bin/vim.basic"), &[EqualsRoot]),
+        (executable_rule("bash", "Debian", "bash"), &[EqualsRoot]),
+        (executable_rule("util-linux", "Debian", "findmnt"), &[]),
+        (product_rule("docker", "Docker"), &[EqualsRoot]),
+        (product_rule("gparted", "Debian"), &[]),
+        (vendor_rule("Debian", true), &[AllOfVendor]),
+        (vendor_rule("Debian", false), &[AllOfVendor, UnverifiedVendor]),
+        (folder_rule("/opt/acme", true), &[]),
+        (folder_rule("/usr/bin", false), &[HoldsShells]),
+        (folder_rule("/usr/bin/", true), &[HoldsShells]),
+        (folder_rule("/usr", true), &[HoldsShells]),
+        (folder_rule("/usr", false), &[]),
+        (folder_rule("/usr/binary", true), &[]),
+        (folder_rule("/", true), &[HoldsShells, WritableFolder]),
+        (folder_rule("/home/alice/bin", false), &[WritableFolder]),
+        (folder_rule("/var", true), &[WritableFolder]),
+        (folder_rule("/var", false), &[]),
+        (folder_rule("/tmpfiles", true), &[]),
+    ];
+    for (rule, expected) in cases {
+        assert_eq!(codes(&rule, &Terms::default()), expected, "{:?}", rule.recognises);
+        let denies = Rule { outcome: Outcome::Deny, ..rule };
+        assert!(codes(&denies, &Terms::default()).is_empty());
+    }
+    let any = Terms { arguments: Covers::AnyArguments, ..Terms::default() };
+    assert_eq!(codes(&named("bash"), &any), [EqualsRoot, FreeArguments]);
+    assert_eq!(codes(&named("tcpdump"), &any), [FreeArguments]);
+    for (listed, terms, expected) in [
+        (beginning(named("apt-get"), &["install"]), Terms::default(), &[EqualsRoot, FreeArguments][..]),
+        (with_patterns(named("apt-get"), &["install", "nginx*"]), any.clone(), &[EqualsRoot]),
+        (exactly(named("apt-get"), &["update"]), any, &[EqualsRoot]),
+    ] {
+        let Listed::Rule(rule) = listed else { unreachable!("it was written here") };
+        assert_eq!(codes(&rule, &terms), expected);
+    }
+}
+
+#[test]
+fn warnings_name_their_rule_and_read_alone() {
+    let rules = || [Listed::Rule(named("tcpdump")), unreadable(), folder("/usr"), deny(named("bash"))];
+    let warnings = of_privileged(&list(1, Way::Approval, rules()));
+    assert_eq!(
+        warnings.iter().map(|(at, warning)| (*at, warning.code)).collect::<Vec<_>>(),
+        [(2, Code::HoldsShells)]
+    );
+    assert_eq!(of_allowlist(&application_list(2, "allowed", rules())), warnings);
+    for (_, warning) in warnings {
+        let sentence = warning.to_string();
+        assert!(sentence.contains("/usr") && sentence.ends_with('.'), "{sentence}");
+        assert!(warning.code.is_grave());
+    }
+    // What came from outside is shown as it is everywhere.
+    let vendor = of_rule(&vendor_rule("\u{202e}evil", true), &Terms::default());
+    assert!(vendor.iter().all(|warning| !warning.to_string().contains('\u{202e}')));
+}
