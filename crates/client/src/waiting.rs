@@ -36,7 +36,7 @@ impl Waiting {
     /// Says why it may take longer than usual.
     pub(crate) fn not_connected() {
         say(
-            "elevon: the server cannot be reached from here just now; the request goes out as soon as it can",
+            "elevon: elevon-agent is not connected on this computer (`elevon-agent status` says why); the request goes out as soon as it is",
         );
     }
 

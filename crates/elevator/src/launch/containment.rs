@@ -36,6 +36,9 @@ fn find_cgroups() -> Option<PathBuf> {
     let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let folder = mount.join(own).join("elevon");
     std::fs::create_dir_all(&folder).ok()?;
+    // A folder that is there says nothing about who may make another in it.
+    let probe = folder.join(format!("probe-{}", std::process::id()));
+    std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)).ok()?;
     folder.join("cgroup.kill").exists().then_some(folder)
 }
 
@@ -58,7 +61,8 @@ pub(crate) fn make_cgroup(launch: LaunchId) -> io::Result<Option<PathBuf>> {
         return Ok(None);
     };
     let cgroup = folder.join(launch.to_string());
-    std::fs::create_dir(&cgroup)?;
+    // With its folder: another elevator in the same place takes that away when it ends and sees nothing in it.
+    std::fs::create_dir_all(&cgroup)?;
     Ok(Some(cgroup))
 }
 
