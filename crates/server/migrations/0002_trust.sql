@@ -16,9 +16,7 @@ alter table chains add column gap_allowed bigint not null default 0 check (gap_a
 alter table accounts add column disabled_at bigint;
 alter table enrollment_tokens add column revoked_at bigint;
 
--- The certificate that was issued in place of the present one; the first use makes it the present one.
-alter table computers add column next_fingerprint text;
-create unique index computers_by_next_fingerprint on computers (next_fingerprint);
+create index requests_by_computer_and_state on requests (computer_id, state);
 
 -- One row, locked by whoever makes the next checkpoint.
 create table checkpoint_turn (id text primary key check (id = 'turn'), taken bigint not null);

@@ -17,7 +17,7 @@ use crate::db::Engine;
 use crate::error::Error;
 
 /// How often the database is asked for other servers' news, while anybody waits.
-const LOOK: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(100);
 /// How far back is looked: servers' clocks differ, and a transaction takes a moment to be seen.
 const BACK: Span = Span::from_secs(10);
 

@@ -23,6 +23,9 @@ use crate::error::Error;
 use crate::listing::{self, Cursor, Listing, PART};
 use crate::{audit, channel, grants};
 
+/// So many requests of one computer may wait at once. Further ones lapse as they come: a computer that asks without end
+/// must not bury what others ask.
+const PENDING: u64 = 100;
 /// The longest comment.
 const COMMENT: usize = 2000;
 
@@ -201,6 +204,11 @@ pub async fn made(
     }
     let deadline = asked.lapses;
     let record = RequestRecord::arrived(asked, now);
+    if sql::count_pending_of(tx, computer).await? >= PENDING {
+        let recorded = Some(lapsed(&record.asked, LapseReason::Unanswered));
+        sql::insert(tx, &record.lapse(LapseReason::Unanswered, now)?, deadline).await?;
+        return Ok(Effect { touched: true, recorded });
+    }
     if let Some(offer) = judged(app, tx, &record, now).await? {
         let deadline = deadline.min(now.after(offer.terms.pending_lifetime));
         sql::insert(tx, &record, deadline).await?;

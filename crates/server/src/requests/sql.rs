@@ -95,6 +95,16 @@ pub async fn count_pending(db: &mut AnyConnection) -> Result<u64, Error> {
     count(&row, "pending")
 }
 
+/// How many requests of a computer are pending.
+pub async fn count_pending_of(db: &mut AnyConnection, computer: ComputerId) -> Result<u64, Error> {
+    let row =
+        sqlx::query("select count(*) as pending from requests where computer_id = $1 and state = 'pending'")
+            .bind(computer.to_string())
+            .fetch_one(db)
+            .await?;
+    count(&row, "pending")
+}
+
 /// Other requests of the same user on the same computer, or for the same bytes; the latest first.
 pub async fn before(db: &mut AnyConnection, asked: &ElevationRequest, limit: i64) -> Result<Vec<Row>, Error> {
     let rows = sqlx::query(

@@ -17,6 +17,7 @@ use crate::endpoint::{Endpoint, alias};
 use crate::site::Site;
 
 crate::on_both_engines!(
+    a_computer_that_asks_without_end_buries_nobody,
     approving_gives_a_grant_that_the_computer_gets,
     of_two_decisions_at_once_one_counts,
     nobody_decides_for_their_own_user,
@@ -223,4 +224,20 @@ async fn a_stale_look_does_not_decide(site: Site) {
     answer.refused(400, "Cannot parse `id`");
     site.put(&token, "requests", json!({})).await.refused(405, "takes GET");
     site.get(&token, "nothing").await.refused(404, "no such address");
+}
+
+async fn a_computer_that_asks_without_end_buries_nobody(site: Site) {
+    let mut computer = Endpoint::enroll(&site, "web1").await;
+    let mut other = Endpoint::enroll(&site, "web2").await;
+    let policy = site.policy(&[&computer, &other]).await;
+    let mut records = Vec::new();
+    for _ in 0..130 {
+        let request = computer.request(&site, "alice", &policy);
+        records.push(computer.record(&site, What::RequestMade { request: Box::new(request) }));
+    }
+    computer.send(&site, &records).await.ok();
+    other.asks(&site, "bob", &policy).await;
+    let pending = requests::pending(&site.app, &site.reader()).await.unwrap();
+    assert_eq!(pending.len(), 101);
+    assert_eq!(computer.sheet(&site).await.answers.len(), 30);
 }

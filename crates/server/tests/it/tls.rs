@@ -18,12 +18,12 @@ use tokio_rustls::TlsConnector;
 use crate::endpoint::enrollment;
 use crate::site::Site;
 
-struct Identity {
-    certificate: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
+pub(crate) struct Identity {
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) key: PrivateKeyDer<'static>,
 }
 
-fn client(
+pub(crate) fn client(
     site: &Site,
     identity: Option<&Identity>,
     versions: &[&'static rustls::SupportedProtocolVersion],
@@ -40,7 +40,7 @@ fn client(
 }
 
 /// One request on a connection of its own: status and body, or why there was none.
-async fn speak(config: ClientConfig, port: u16, request: &str) -> std::io::Result<(u16, String)> {
+pub(crate) async fn speak(config: ClientConfig, port: u16, request: &str) -> std::io::Result<(u16, String)> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
     let name = ServerName::try_from("localhost").unwrap();
     let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
@@ -53,11 +53,11 @@ async fn speak(config: ClientConfig, port: u16, request: &str) -> std::io::Resul
     Ok((status, body.to_owned()))
 }
 
-fn get(path: &str) -> String {
+pub(crate) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
 }
 
-fn post(path: &str, body: &Value) -> String {
+pub(crate) fn post(path: &str, body: &Value) -> String {
     let body = body.to_string();
     format!(
         "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
@@ -66,7 +66,7 @@ fn post(path: &str, body: &Value) -> String {
     )
 }
 
-const TLS13: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
+pub(crate) const TLS13: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
 
 #[tokio::test]
 async fn an_agent_enrolls_and_comes_back_with_its_certificate() {
