@@ -396,3 +396,58 @@ fn each_kind_of_rule_lets_the_right_program_of_an_rpm_through() -> Result<()> {
     refused(&site, &package.program)?;
     Ok(())
 }
+
+/// Versions of the shapes that packages have, by turns.
+fn versions(count: u32) -> Vec<String> {
+    const PARTS: [&str; 16] =
+        ["0", "1", "10", "2", "09", "a", "rc", "~", "~rc1", "+b1", "+dfsg", ".", ".0", "^git", "beta", "00"];
+    let mut state = 0x2545_f491_u32;
+    let mut next = move || {
+        // Xorshift: the same on every computer, so that a failure can be looked at again.
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    };
+    let mut part = move |most: u32| -> String {
+        let count = 1 + next() % most;
+        (0..count).map(|_| PARTS[(next() % 16) as usize]).collect()
+    };
+    (0..count)
+        .map(|number| {
+            let epoch = if number % 5 == 0 { format!("{}:", number % 3) } else { String::new() };
+            let release = if number % 4 == 0 { String::new() } else { format!("-{}", part(3)) };
+            format!("{epoch}1{}{release}", part(4))
+        })
+        .collect()
+}
+
+#[test]
+fn versions_compare_as_dpkg_and_rpm_compare_them() -> Result<()> {
+    use elevon_policy::application::PackageSystem::{Dpkg, Rpm};
+    use elevon_policy::version::{at_least, is_version};
+    let versions = versions(400);
+    let mut compared = (0, 0);
+    let mut script = String::new();
+    let mut pairs = Vec::new();
+    for pair in versions.chunks_exact(2) {
+        let (one, two) = (pair[0].as_str(), pair[1].as_str());
+        if is_version(Dpkg, one) && is_version(Dpkg, two) {
+            let told = Command::new("dpkg").args(["--compare-versions", one, "ge", two]).status()?.success();
+            assert_eq!(at_least(Dpkg, one, two), told, "{one} at least {two}, to dpkg");
+            compared.0 += 1;
+        }
+        // To rpm a version without a release is any release; its own comparison takes both or none.
+        if is_version(Rpm, one) && is_version(Rpm, two) && one.contains('-') == two.contains('-') {
+            script += &format!("print(rpm.vercmp('{one}', '{two}') .. ' ')\n");
+            pairs.push((one, two));
+        }
+    }
+    let told = must(Command::new("rpm").arg("--eval").arg(format!("%{{lua:\n{script}}}")), b"")?;
+    for ((one, two), order) in pairs.iter().zip(told.split_whitespace()) {
+        assert_eq!(at_least(Rpm, one, two), order != "-1", "{one} at least {two}, to rpm");
+        compared.1 += 1;
+    }
+    assert!(compared.0 > 50 && compared.1 > 50, "{compared:?} pairs were compared");
+    Ok(())
+}
