@@ -20,6 +20,7 @@ mod bench;
 mod tests;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use elevon_identify::script::{HEAD, Shebang, shebang};
 use elevon_policy::application::{Application, Lane, Sha256, User};
@@ -29,7 +30,7 @@ pub(crate) use not_measured::{NotMeasured, Unfit};
 
 use digest::HashCache;
 use look_up::Found;
-use mounts::Mounts;
+use mounts::{Mounts, Table};
 use walk::Facts;
 
 use crate::packages::Packages;
@@ -49,6 +50,8 @@ pub(crate) struct Caller {
 pub(crate) struct Known {
     /// Their digests.
     digests: HashCache,
+    /// What they lie on.
+    mounts: Arc<Table>,
     /// The packages they are from.
     pub(crate) packages: Packages,
 }
@@ -56,7 +59,7 @@ pub(crate) struct Known {
 impl Known {
     /// Nothing yet, and these databases to ask.
     pub(crate) fn new(packages: Packages) -> Self {
-        Self { digests: HashCache::default(), packages }
+        Self { packages, ..Self::default() }
     }
 }
 
@@ -124,7 +127,7 @@ pub(crate) fn measure(
     known: &Known,
 ) -> Result<Measured, NotMeasured> {
     without_nul(command, arguments)?;
-    let mounts = Mounts::default();
+    let mounts = Mounts::of_table(&known.mounts);
     let found = look_up::look_up(caller, directory, command, &mounts)?;
     let path = found.place.canonical()?;
     let file = found.place.open_for_reading()?;

@@ -3,10 +3,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::fs::File;
+use std::io::Read as _;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use elevon_policy::text::OsText;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::time::Timespec;
 
 use super::walk::Place;
 
@@ -59,32 +63,74 @@ impl Mount {
     }
 }
 
-/// The mount table, read when it is first needed, and again when a mount is not in it yet.
+/// The mount table as it was last read. The kernel tells of each change to whoever holds the file open (proc(5)), so that
+/// nothing is read twice.
+#[derive(Debug, Default)]
+pub(super) struct Table(Mutex<Option<Read>>);
+
+#[derive(Debug)]
+struct Read {
+    file: File,
+    mounts: Arc<BTreeMap<u64, Arc<Mount>>>,
+}
+
+impl Table {
+    fn current(&self) -> Result<Arc<BTreeMap<u64, Arc<Mount>>>, Errno> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(read) = last.as_ref()
+            && !has_changed(&read.file)?
+        {
+            return Ok(Arc::clone(&read.mounts));
+        }
+        let told = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        let mut file = File::open("/proc/thread-self/mountinfo").map_err(told)?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(told)?;
+        let mounts = Arc::new(read(&text, Place::root()?.facts.mount));
+        *last = Some(Read { file, mounts: Arc::clone(&mounts) });
+        Ok(mounts)
+    }
+}
+
+/// Whether anything was mounted or unmounted since the file was opened or last asked.
+fn has_changed(file: &File) -> Result<bool, Errno> {
+    let mut asked = [PollFd::new(file, PollFlags::PRI)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut asked, Some(&now)) {
+        Ok(changed) => Ok(changed > 0),
+        Err(Errno::INTR) => Ok(true),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The mounts, as one measurement sees them: looked at when they are first needed, and again when one is not among them yet.
 #[derive(Debug, Default)]
 pub(super) struct Mounts {
-    known: RefCell<BTreeMap<u64, Rc<Mount>>>,
+    table: Arc<Table>,
+    seen: RefCell<Arc<BTreeMap<u64, Arc<Mount>>>>,
 }
 
 impl Mounts {
+    pub(super) fn of_table(table: &Arc<Table>) -> Self {
+        Self { table: Arc::clone(table), seen: RefCell::default() }
+    }
+
     /// The mount of this number; `None` where this process has none such.
-    pub(super) fn of(&self, id: u64) -> Result<Option<Rc<Mount>>, Errno> {
-        if let Some(mount) = self.known.borrow().get(&id) {
-            return Ok(Some(Rc::clone(mount)));
+    pub(super) fn of(&self, id: u64) -> Result<Option<Arc<Mount>>, Errno> {
+        if let Some(mount) = self.seen.borrow().get(&id) {
+            return Ok(Some(Arc::clone(mount)));
         }
-        let table = std::fs::read("/proc/thread-self/mountinfo")
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        let root = Place::root()?.facts.mount;
-        *self.known.borrow_mut() = read(&table, root);
-        Ok(self.known.borrow().get(&id).map(Rc::clone))
+        *self.seen.borrow_mut() = self.table.current()?;
+        Ok(self.seen.borrow().get(&id).map(Arc::clone))
     }
 }
 
 /// Reads the table; lines that are not as proc(5) has them are left out, so that what lies there is on no known mount.
-fn read(table: &[u8], root: u64) -> BTreeMap<u64, Rc<Mount>> {
+fn read(table: &[u8], root: u64) -> BTreeMap<u64, Arc<Mount>> {
     table.split(|byte| *byte == b'\n').filter_map(|line| mount(line, root)).collect()
 }
 
-fn mount(line: &[u8], root: u64) -> Option<(u64, Rc<Mount>)> {
+fn mount(line: &[u8], root: u64) -> Option<(u64, Arc<Mount>)> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
     let options = fields.nth(4)?;
@@ -94,7 +140,7 @@ fn mount(line: &[u8], root: u64) -> Option<(u64, Rc<Mount>)> {
     let unproven =
         options.split(|byte| *byte == b',').any(|option| option == b"nosuid" || option == b"idmapped");
     let layers = if kind == "overlay" { layers(details) } else { Vec::new() };
-    Some((id, Rc::new(Mount { kind, root: id == root, unproven, layers })))
+    Some((id, Arc::new(Mount { kind, root: id == root, unproven, layers })))
 }
 
 /// The folders in an overlay's options. Commas and blanks in them are escaped as `\054` and so on, colons as `\:`.

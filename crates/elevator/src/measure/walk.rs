@@ -190,7 +190,7 @@ impl Place {
     }
 }
 
-fn enter<E>(place: &Place, mounts: &Mounts) -> Result<std::rc::Rc<Mount>, Stopped<E>> {
+fn enter<E>(place: &Place, mounts: &Mounts) -> Result<std::sync::Arc<Mount>, Stopped<E>> {
     let mount =
         mounts.of(place.facts.mount).map_err(|errno| Stopped::System { at: place.path.clone(), errno })?;
     match mount {

@@ -46,6 +46,35 @@ fn mounts_count() {
     assert_eq!(unfit(&folder.join("noexec/sh")), Unfit::Denied);
 }
 
+/// The table is read once, and again whenever it changed: also where a known mount only became another.
+#[test]
+#[ignore = "needs root; cargo xtask test runs it"]
+fn a_mount_that_changes_later_counts_as_it_is_now() {
+    let prepare = "cd \"$1\"; mkdir there; mount -t tmpfs -o mode=755 none there; cp /bin/sh there/sh";
+    let Some(folder) = again("a_mount_that_changes_later_counts_as_it_is_now", &MOUNTS, prepare) else {
+        return;
+    };
+    let (there, known) = (folder.join("there"), Known::default());
+    let lane = || {
+        let here = fs::File::open("/").expect("there is a root");
+        let found = measure(&caller(ALICE), here.as_fd(), &os(&there.join("sh")), &[], &known);
+        found.expect("it is a program").application.lane
+    };
+    let mount = |arguments: &[&str]| {
+        let done = Command::new("mount").args(arguments).arg(&there).status();
+        assert!(done.is_ok_and(|status| status.success()), "{arguments:?}");
+    };
+    let unproven = Lane::Untrusted { component: os(&there), because: Distrust::Mount };
+    assert_eq!((lane(), lane()), (Lane::Trusted, Lane::Trusted));
+    mount(&["-o", "remount,nosuid"]);
+    assert_eq!((lane(), lane()), (unproven.clone(), unproven.clone()));
+    mount(&["-o", "remount,suid"]);
+    assert_eq!(lane(), Lane::Trusted);
+    mount(&["-t", "tmpfs", "-o", "mode=755,nosuid", "none"]);
+    fs::copy("/bin/sh", there.join("sh")).expect("there is room");
+    assert_eq!(lane(), unproven);
+}
+
 #[test]
 #[ignore = "needs root; cargo xtask test runs it"]
 fn an_overlay_is_as_good_as_its_layers() {
