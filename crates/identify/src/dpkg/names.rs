@@ -9,6 +9,11 @@ pub struct Names {
     diversions: Vec<Diversion>,
 }
 
+/// No computer has more; a Debian desktop has about fifty.
+const MAX_DIVERSIONS: usize = 4096;
+/// dpkg-divert lets one lead to a place.
+const MAX_TO_ONE_PLACE: usize = 4;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Diversion {
     from: Vec<u8>,
@@ -29,7 +34,7 @@ impl Names {
             to: links.without_links(to),
             except: (*package != b":").then(|| package.to_vec()),
         };
-        Self { diversions: triples.iter().map(read).collect(), ..links.clone() }
+        Self { diversions: triples.iter().take(MAX_DIVERSIONS).map(read).collect(), ..links.clone() }
     }
 
     /// Where the file lies that this package recorded under this name.
@@ -43,7 +48,8 @@ impl Names {
 
     /// Every name under which this package may have recorded what lies there.
     pub fn recorded(&self, place: &[u8], package: &str) -> Vec<Vec<u8>> {
-        let diverted = self.diversions.iter().filter(|diversion| diversion.to == place);
+        let diverted =
+            self.diversions.iter().filter(|diversion| diversion.to == place).take(MAX_TO_ONE_PLACE);
         let places = std::iter::once(place).chain(diverted.map(|diversion| diversion.from.as_slice()));
         let names = places.flat_map(|place| {
             let linked = self.links.iter().filter_map(move |(link, target)| replaced(place, target, link));
