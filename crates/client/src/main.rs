@@ -20,12 +20,16 @@ use std::process::ExitCode;
 
 use elevon::{Caller, Conversation, Received};
 use elevon_wire::conversation::{FromClient, Status, ToClient};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use serde::Serialize;
 
 use crate::arguments::{Act, Arguments};
 use crate::report::{ELEVON_FAILED, Failure, Style, print, say};
 
 fn main() -> ExitCode {
+    // What is typed into an elevated terminal passes through here: no other process of the same user may trace this one, or
+    // take its connection. Where that is not to be had, the client is of use all the same.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // A panic has already said what it had to; the terminal was restored on the way here.
     let done = catch_unwind(act).unwrap_or(Ok(ELEVON_FAILED));
     let status = done.unwrap_or_else(|failure| {

@@ -78,17 +78,10 @@ pub(crate) struct Confinement {
     seccomp_filters: u32,
 }
 
-/// What the kernel says of a process.
-struct Facts {
-    confinement: Confinement,
-    gid: u32,
-    groups: Vec<u32>,
-}
-
 impl Confinement {
     /// The elevator's own, read before it confines itself.
     pub(crate) fn own() -> io::Result<Self> {
-        Ok(facts("self")?.confinement)
+        confinement_of("self")
     }
 
     /// What makes the other process more confined than this one.
@@ -122,7 +115,7 @@ pub(crate) fn identify(
         None => pidfd_open(pid, PidfdFlags::empty()).map_err(|_| Stranger::Gone)?,
     };
     let number = pid.as_raw_nonzero().get();
-    let facts = facts(&number.to_string()).map_err(|_| Stranger::Gone)?;
+    let confinement = confinement_of(&number.to_string()).map_err(|_| Stranger::Gone)?;
     let nested = is_elevated(number, launches, spawner);
     // Only now is it sure that what was read is about the process that connected, and no later one of its number.
     if has_ended(&process)? {
@@ -131,14 +124,16 @@ pub(crate) fn identify(
     if nested {
         return Err(Stranger::Nested);
     }
-    if let Some(why) = own.is_exceeded_by(&facts.confinement) {
+    if let Some(why) = own.is_exceeded_by(&confinement) {
         return Err(Stranger::Confined(why));
     }
     let uid = credentials.uid.as_raw();
     let name = uzers::get_user_by_uid(uid).ok_or(Stranger::Nameless(uid))?;
     let name = name.name().to_str().map(Text::new).ok_or(Stranger::Nameless(uid))?;
+    // As it was when it connected: by now it may have executed a set-group-id program, whose group is not its own to use.
+    let (gid, groups) = (credentials.gid.as_raw(), syscall::peer_groups(socket.as_fd())?);
     Ok(Visitor {
-        caller: Caller { user: User { uid, name }, gid: facts.gid, groups: facts.groups },
+        caller: Caller { user: User { uid, name }, gid, groups },
         speaker: Speaker { pid: u32::try_from(number).unwrap_or(0), uid },
     })
 }
@@ -162,7 +157,7 @@ fn has_ended(process: &OwnedFd) -> io::Result<bool> {
     Ok(poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
 }
 
-fn facts(process: &str) -> io::Result<Facts> {
+fn confinement_of(process: &str) -> io::Result<Confinement> {
     let namespace = |kind: &str| std::fs::read_link(format!("/proc/{process}/ns/{kind}"));
     let status = files::read_kernel(format!("/proc/{process}/status"))?;
     let field = |name: &str| {
@@ -174,16 +169,11 @@ fn facts(process: &str) -> io::Result<Facts> {
         text.and_then(|text| text.parse().ok())
             .ok_or_else(|| io::Error::other("a number of /proc/PID/status is none"))
     };
-    Ok(Facts {
-        confinement: Confinement {
-            user_namespace: namespace("user")?,
-            mount_namespace: namespace("mnt")?,
-            pid_namespace: namespace("pid")?,
-            no_new_privileges: number(field("NoNewPrivs")?.next())? != 0,
-            seccomp_filters: number(field("Seccomp_filters")?.next())?,
-        },
-        // Real, effective, saved, file system: the second.
-        gid: number(field("Gid")?.nth(1))?,
-        groups: field("Groups")?.map(|group| number(Some(group))).collect::<io::Result<_>>()?,
+    Ok(Confinement {
+        user_namespace: namespace("user")?,
+        mount_namespace: namespace("mnt")?,
+        pid_namespace: namespace("pid")?,
+        no_new_privileges: number(field("NoNewPrivs")?.next())? != 0,
+        seccomp_filters: number(field("Seccomp_filters")?.next())?,
     })
 }

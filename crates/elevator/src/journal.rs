@@ -19,6 +19,9 @@ use elevon_wire::signed::{PublicKey, Purpose, Signed};
 /// A segment is closed when it has grown to this many bytes.
 const SEGMENT: u64 = 1 << 20;
 
+/// Events that go up at once have so many bytes together, but for the last one.
+const BYTES_AT_ONCE: usize = 4 << 20;
+
 /// The journal.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -121,13 +124,15 @@ impl Journal {
             (state.head.number, paths)
         };
         let mut records = Vec::new();
+        let mut bytes = 0;
         for (first, path) in paths {
             for (line, place) in BufReader::new(File::open(path)?).lines().zip(first + 1..) {
                 let line = line?;
-                if place > head || records.len() == EVENTS_AT_ONCE {
+                if place > head || records.len() == EVENTS_AT_ONCE || bytes >= BYTES_AT_ONCE {
                     return Ok(records);
                 }
                 if place > number {
+                    bytes += line.len();
                     records.push(serde_json::from_str(&line)?);
                 }
             }

@@ -75,6 +75,8 @@ impl Process {
 struct Live {
     launch: Launch,
     process: Arc<OwnedFd>,
+    /// What its session was ordered to do, and by when.
+    ordered: Option<(EndReason, Uptime)>,
     /// Whether the elevator has already stepped in.
     overdue: bool,
 }
@@ -119,7 +121,7 @@ impl Launches {
     /// Watches over a launch's session from now on.
     pub(crate) fn watch_over(&self, launch: Launch, process: OwnedFd) -> io::Result<()> {
         self.announce(&launch)?;
-        let live = Live { launch, process: Arc::new(process), overdue: false };
+        let live = Live { launch, process: Arc::new(process), ordered: None, overdue: false };
         self.live().insert(live.launch.launch, live);
         self.wake();
         Ok(())
@@ -155,7 +157,7 @@ impl Launches {
             let process = launch.session.filter(|_| launch.boot == boot && !done).and_then(Process::open);
             match process {
                 Some(process) => self.watch_over(launch, process)?,
-                None if launch.boot == boot => over.push(self.conclude(launch)),
+                None if launch.boot == boot => over.push(self.conclude(launch, None)),
                 None => over.push(Ended { launch, reason: EndReason::Rebooted, exit: None }),
             }
         }
@@ -184,10 +186,17 @@ impl Launches {
 
     /// Tells the sessions of these launches to end their trees.
     pub(crate) fn end(&self, order: Order, which: impl Fn(&Launch) -> bool) {
+        let by = Uptime::now().after(order.grace);
         let chosen: Vec<_> = {
-            let live = self.live();
-            let chosen = live.values().filter(|live| which(&live.launch));
-            chosen.map(|live| (live.launch.clone(), Arc::clone(&live.process))).collect()
+            let mut live = self.live();
+            let chosen = live.values_mut().filter(|live| which(&live.launch));
+            chosen
+                .map(|live| {
+                    live.ordered =
+                        live.ordered.filter(|(_, earlier)| *earlier <= by).or(Some((order.reason, by)));
+                    (live.launch.clone(), Arc::clone(&live.process))
+                })
+                .collect()
         };
         for (launch, process) in chosen {
             let written = files::write_json_fast(&self.path(launch.launch, "order"), &order);
@@ -201,6 +210,8 @@ impl Launches {
                 kill(&launch, process.as_fd());
             }
         }
+        // A session may be stopped, or kept from listening: whether it obeys is watched.
+        self.wake();
     }
 
     /// Waits until some launches are over, and gives them with what their sessions left on file. Steps in where a session
@@ -224,7 +235,7 @@ impl Launches {
         let mut ended = Vec::new();
         for ((id, _), over) in watched.iter().zip(over.into_iter().skip(1)) {
             let live = if over { self.live().remove(id) } else { None };
-            ended.extend(live.map(|live| self.conclude(live.launch)));
+            ended.extend(live.map(|live| self.conclude(live.launch, live.ordered)));
         }
         Ok(ended)
     }
@@ -233,7 +244,8 @@ impl Launches {
     fn step_in(&self) -> Option<Timespec> {
         let mut next: Option<Span> = None;
         for live in self.live().values_mut().filter(|live| !live.overdue) {
-            let Some(deadline) = live.launch.deadline else {
+            let ordered = live.ordered.map(|(_, by)| by);
+            let Some(deadline) = live.launch.deadline.into_iter().chain(ordered).min() else {
                 continue;
             };
             let left = deadline.after(PATIENCE).left();
@@ -254,14 +266,15 @@ impl Launches {
 
     /// What became of a launch whose session is gone. Without an outcome the session died: whatever is left of the tree is
     /// killed (what is not in the cgroup, the spawner has adopted, and kills).
-    fn conclude(&self, launch: Launch) -> Ended {
+    fn conclude(&self, launch: Launch, ordered: Option<(EndReason, Uptime)>) -> Ended {
         let outcome = files::read_json::<Outcome>(&self.path(launch.launch, "outcome")).ok().flatten();
         let outcome = outcome.unwrap_or_else(|| {
             if let Some(cgroup) = &launch.cgroup {
                 empty(cgroup);
             }
             let overdue = launch.deadline.is_some_and(|deadline| deadline.left() == Span::ZERO);
-            let reason = if overdue { EndReason::Expired } else { EndReason::SessionDied };
+            let otherwise = if overdue { EndReason::Expired } else { EndReason::SessionDied };
+            let reason = ordered.map_or(otherwise, |(reason, _)| reason);
             Outcome { reason, exit: None }
         });
         Ended { launch, reason: outcome.reason, exit: outcome.exit }

@@ -19,7 +19,8 @@ use elevon_wire::conversation::{
     Explained, FromClient, GrantStatus, LaunchStatus, Refused, RequestStatus, Status, ToClient,
 };
 use elevon_wire::frame::MESSAGE_LIMIT;
-use rustix::net::sockopt::socket_peercred;
+use rustix::fs::OFlags;
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 
 use crate::caller::{self, Stranger, Visitor};
 use crate::connection::{Connection, Lost};
@@ -158,7 +159,10 @@ fn converse(elevator: &Elevator, stream: UnixStream) {
 fn turn_away(elevator: &Elevator, socket: OwnedFd, stranger: &Stranger) {
     let uid = socket_peercred(&socket).map(|peer| peer.uid.as_raw()).unwrap_or(u32::MAX);
     let name = uzers::get_user_by_uid(uid).map(|user| user.name().to_string_lossy().into_owned());
-    let line = Connection::new(socket, MESSAGE_LIMIT, None);
+    // Heard, though not obeyed: a connection closed on what was not read yet takes the answer with it.
+    let heard = set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE));
+    let mut line = Connection::new(socket, MESSAGE_LIMIT, None);
+    let _ = heard.map(|()| line.receive_frame());
     let refused = What::LaunchRefused {
         user: User { uid, name: Text::new(name.unwrap_or_default()) },
         path: OsText::default(),
@@ -204,6 +208,11 @@ fn answer(
                 ))));
             };
             let standard = [input, output, error];
+            if standard.iter().any(is_only_a_path) {
+                return Ok(Some(ToClient::Refused(of_elevon(
+                    "a standard descriptor names a file, and is not open",
+                ))));
+            }
             let attempted = Attempted { elevator, visitor, run: *run, directory, standard };
             match attempted.see_through(line)? {
                 Told::HandedOn => return Ok(None),
@@ -216,6 +225,11 @@ fn answer(
         FromClient::End { grant } => end(elevator, visitor, grant),
         _ => ToClient::Refused(of_elevon("the client asked something that makes no sense at this point")),
     }))
+}
+
+/// Such a descriptor can be had without the right to read the file, and root could open it by its number.
+fn is_only_a_path(fd: &OwnedFd) -> bool {
+    rustix::fs::fcntl_getfl(fd).map_or(true, |flags| flags.contains(OFlags::PATH))
 }
 
 fn explain(

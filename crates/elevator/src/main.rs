@@ -36,6 +36,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, Gid, Mode, Uid, chown, flock};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::caller::Confinement;
 use crate::config::Config;
@@ -109,6 +110,7 @@ fn run(config: Config) -> Result<ExitCode> {
     let _lock = lock(&config.state_dir)?;
     let signals =
         syscall::signal_descriptor(&[libc::SIGTERM, libc::SIGINT]).context("could not take signals")?;
+    make_room_for_descriptors().context("could not raise the limit on open files")?;
     confine::confine()?;
     let elevator = Arc::new(Elevator::open(config, spawner, own)?);
     serve(&elevator, agent.uid())?;
@@ -121,18 +123,36 @@ fn run(config: Config) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What was inherited from whoever started this does not count: rights of new files, working directory, environment.
+/// What was inherited from whoever started this does not count: rights of new files, signals, working
+/// directory, environment.
 fn clean_process() -> Result<()> {
     ensure!(
         rustix::process::geteuid().is_root(),
         "expected to run as root: nobody else can elevate anything"
     );
     ensure!(doctor::kernel_is_new_enough(), "expected Linux 6.1 or later");
+    // Whoever ignores SIGCHLD is never told of a child's end, and programs would inherit what is ignored here.
+    syscall::reset_signals();
+    syscall::ignore(libc::SIGPIPE);
     rustix::process::umask(Mode::from_raw_mode(0o077));
     rustix::process::chdir("/").context("could not change to /")?;
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .context("could not forbid core dumps")?;
     Ok(())
+}
+
+/// As many as all clients together may have sent; a service is given far fewer. After the spawner: what is launched has
+/// the limits that the elevator was started with.
+fn make_room_for_descriptors() -> Result<()> {
+    const WANTED: u64 = 65_536;
+    let given = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: Some(given.current.unwrap_or(WANTED).max(WANTED)),
+        maximum: given.maximum.map(|maximum| maximum.max(WANTED)),
+    };
+    // Root without CAP_SYS_RESOURCE takes what there is.
+    let most = Rlimit { current: given.maximum, ..given };
+    Ok(setrlimit(Resource::Nofile, raised).or_else(|_| setrlimit(Resource::Nofile, most))?)
 }
 
 fn make_folder(folder: &Path, mode: u32) -> Result<()> {

@@ -116,6 +116,9 @@ struct Bytes {
     executable: bool,
 }
 
+/// Longer command lines are not taken, in bytes: they are signed, stored, sent, and read by people.
+const MAX_COMMAND_LINE: usize = 256 << 10;
+
 /// Looks the command up as the caller, opens it once, and measures it. `directory` is the caller's working directory.
 ///
 /// May wait for a network file system; never for a FIFO, a device, a lease, or a file system that a program serves.
@@ -126,7 +129,7 @@ pub(crate) fn measure(
     arguments: &[OsText],
     known: &Known,
 ) -> Result<Measured, NotMeasured> {
-    without_nul(command, arguments)?;
+    check_command_line(command, arguments)?;
     let mounts = Mounts::of_table(&known.mounts);
     let found = look_up::look_up(caller, directory, command, &mounts)?;
     let path = found.place.canonical()?;
@@ -176,7 +179,11 @@ pub(crate) fn measure(
     Ok(Measured { application, argv, program })
 }
 
-fn without_nul(command: &OsText, arguments: &[OsText]) -> Result<(), NotMeasured> {
+fn check_command_line(command: &OsText, arguments: &[OsText]) -> Result<(), NotMeasured> {
+    let words = std::iter::once(command).chain(arguments);
+    if words.map(|word| word.as_bytes().len() + 1).sum::<usize>() > MAX_COMMAND_LINE {
+        return Err(NotMeasured::TooLong { limit: MAX_COMMAND_LINE });
+    }
     let has_nul = |text: &OsText| text.as_bytes().contains(&0);
     if has_nul(command) || arguments.iter().any(has_nul) {
         return Err(NotMeasured::Nul { command: command.clone() });

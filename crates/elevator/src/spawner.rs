@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
 use elevon_wire::frame::MESSAGE_LIMIT;
@@ -75,8 +75,13 @@ impl Spawner {
     /// Makes a session for this plan.
     pub(crate) fn spawn(&self, plan: &Plan, descriptors: &Descriptors) -> io::Result<Spawned> {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        line.send_with(plan, &descriptors.borrow()).map_err(io::Error::other)?;
-        match line.receive().map_err(io::Error::other)? {
+        let answered = line.send_with(plan, &descriptors.borrow()).and_then(|()| line.receive());
+        if let Err(Lost::Closed) = answered {
+            // Nothing can be launched any more, and what runs keeps its own deadline: whoever started this starts it anew.
+            eprintln!("elevon-elevator: the spawner is gone; ending");
+            std::process::exit(1);
+        }
+        match answered.map_err(io::Error::other)? {
             Reply::Failed { cause } => Err(io::Error::other(cause)),
             Reply::Made { pid } => {
                 let process = line.take_descriptors().pop();
@@ -136,7 +141,14 @@ fn answer(line: &mut Connection, plan: Plan, sessions: &mut HashSet<i32>) -> io:
 
 fn make_session(plan: Plan, descriptors: Descriptors) -> io::Result<(Pid, OwnedFd)> {
     match syscall::fork()? {
-        Fork::Child => session::run(plan, descriptors),
+        Fork::Child => {
+            // The spawner's own line above all: held here, too, its end would not be seen.
+            let own = descriptors.borrow().into_iter().map(|fd| fd.as_raw_fd());
+            match syscall::close_all_but(&own.chain([0, 1, 2]).collect::<Vec<_>>()) {
+                Ok(()) => session::run(plan, descriptors),
+                Err(_) => syscall::exit_now(1),
+            }
+        }
         Fork::Parent(pid) => Ok((pid, pidfd_open(pid, PidfdFlags::empty())?)),
     }
 }

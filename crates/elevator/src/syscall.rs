@@ -282,6 +282,38 @@ pub(crate) fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> 
     }
 }
 
+/// The supplementary groups of the process that connected this socket, as they were then.
+pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<libc::gid_t>> {
+    const SO_PEERGROUPS: libc::c_int = 59;
+    let mut groups: Vec<libc::gid_t> = vec![0; 64];
+    loop {
+        let room = groups.len() * size_of::<libc::gid_t>();
+        let mut length = libc::socklen_t::try_from(room).map_err(|_| io::ErrorKind::InvalidData)?;
+        // SAFETY: the kernel writes at most `length` bytes to `groups`, which has as many.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        let found = usize::try_from(length).unwrap_or(0) / size_of::<libc::gid_t>();
+        match (result, io::Error::last_os_error()) {
+            (0, _) => {
+                groups.truncate(found);
+                return Ok(groups);
+            }
+            // It says how much room it needs.
+            (_, error) if error.raw_os_error() == Some(libc::ERANGE) && found > groups.len() => {
+                groups.resize(found, 0);
+            }
+            (_, error) => return Err(error),
+        }
+    }
+}
+
 /// Names this process, for `ps`.
 pub(crate) fn name_process(name: &CStr) {
     // SAFETY: the kernel reads at most 16 bytes of a string that ends with NUL.

@@ -29,8 +29,14 @@ const HOUR: Span = Span::from_hours(1);
 pub(crate) fn serve(elevator: &Arc<Elevator>, listener: &UnixListener, agent: u32) -> io::Result<()> {
     loop {
         let (stream, _) = match listener.accept() {
+            Ok(accepted) => accepted,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            accepted => accepted?,
+            // No descriptors left, for one: that passes, and an agent comes again.
+            Err(error) => {
+                eprintln!("elevon-elevator: could not take a connection of the agent: {error}");
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                continue;
+            }
         };
         let peer = socket_peercred(&stream).map(|peer| peer.uid.as_raw());
         if !matches!(peer, Ok(uid) if uid == agent || uid == 0) {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use elevon_policy::text::Text;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -153,7 +154,10 @@ impl fmt::Display for Malformed {
                 write!(f, "expected a frame of at most {limit} bytes, got {length}")
             }
             Self::Unexpected => f.write_str("expected a message, got terminal data"),
-            Self::Json(error) => write!(f, "expected a message this version knows: {error}"),
+            // It may quote what arrived.
+            Self::Json(error) => {
+                write!(f, "expected a message this version knows: {}", Text::new(error).visible())
+            }
         }
     }
 }

@@ -146,10 +146,21 @@ impl Offered {
         let justification = run.justification.clone().unwrap_or_default();
         let justification = match needs_justification {
             true => terms.justification.check(&justification).map_err(|cause| wrong(cause.to_string()))?,
+            false if is_too_long(&justification, terms.justification.maximum) => {
+                return Err(wrong(format!(
+                    "a justification may have {} characters at most",
+                    terms.justification.maximum
+                )));
+            }
             false => justification,
         };
         Ok(Asked { duration, justification })
     }
+}
+
+/// Also what nobody needs is kept, and sent.
+fn is_too_long(justification: &Text, maximum: usize) -> bool {
+    justification.as_untrusted().chars().nth(maximum).is_some()
 }
 
 /// Where policy gives grants for the asking, an application does not start under one that is about to end.

@@ -67,16 +67,20 @@ impl Attempted<'_> {
         }
     }
 
+    fn typed(&self) -> Vec<OsText> {
+        let words = std::iter::once(&self.run.command).chain(&self.run.arguments);
+        words.take(WORDS).map(beginning).collect()
+    }
+
     pub(super) fn record_refusal(
         &self,
         measured: Option<(&Application, &[OsText])>,
         reason: DenyReason,
         policy: Option<PolicyReference>,
     ) {
-        let typed = || std::iter::once(self.run.command.clone()).chain(self.run.arguments.iter().cloned());
         let (path, sha256, argv) = match measured {
             Some((application, argv)) => (application.path.clone(), Some(application.sha256), argv.to_vec()),
-            None => (self.run.command.clone(), None, typed().collect()),
+            None => (beginning(&self.run.command), None, self.typed()),
         };
         let user = self.visitor.caller.user.clone();
         let refused = What::LaunchRefused { user, path, sha256, argv, reason, policy };
@@ -84,6 +88,18 @@ impl Attempted<'_> {
             eprintln!("elevon-elevator: a refusal could not be recorded: {error}");
         }
     }
+}
+
+/// So much of one word is recorded where nothing was measured, in bytes.
+const BEGINNING: usize = 4 << 10;
+
+/// So many words are.
+const WORDS: usize = 16;
+
+/// What was typed may be as long as a message: the record has its beginning.
+fn beginning(word: &OsText) -> OsText {
+    let bytes = word.as_bytes();
+    OsText::new(bytes.get(..BEGINNING).unwrap_or(bytes))
 }
 
 /// Elevon itself failed.

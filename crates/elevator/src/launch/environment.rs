@@ -78,7 +78,10 @@ fn is_harmless(name: &str, value: &[u8]) -> bool {
         "TERM" => plain(b"-+._") && value != b"." && value != b"..",
         // A zone of the system's own database, such as Europe/Berlin: no leading slash, colon or dots.
         "TZ" => plain(b"_-+/") && !value.starts_with(b"/"),
-        name if LANGUAGE.contains(&name) => plain(b"_-.@:"),
+        // Each part becomes a folder's name in the paths of catalogues.
+        name if LANGUAGE.contains(&name) => {
+            plain(b"_-.@:") && value.split(|byte| *byte == b':').all(|part| part != b"." && part != b"..")
+        }
         _ => false,
     }
 }
@@ -116,6 +119,8 @@ mod tests {
             ("TZ", "../x"),
             ("LC_ALL", "../x"),
             ("LANG", ""),
+            ("LANG", ".."),
+            ("LANGUAGE", "de:..:en"),
             ("TERM", "x\ny"),
             ("LC_MESSAGES", "%n"),
         ] {

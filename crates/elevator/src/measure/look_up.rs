@@ -47,17 +47,32 @@ pub(super) fn look_up(
     mounts: &Mounts,
 ) -> Result<Found, NotMeasured> {
     let follower = caller.user.uid;
-    let found = as_caller(caller, || match command.as_bytes() {
-        b"" => Err(NotMeasured::NotFound { command: command.clone() }),
-        path if path.contains(&b'/') => {
-            let folder = Place::folder(directory).map_err(|errno| {
-                NotMeasured::system("looking at the working directory for", command, errno)
-            })?;
-            by_path(&folder, path, command, follower, mounts)
+    let found = as_caller(caller, || {
+        let folder = working_directory(directory, command, mounts)?;
+        match command.as_bytes() {
+            b"" => Err(NotMeasured::NotFound { command: command.clone() }),
+            path if path.contains(&b'/') => by_path(&folder, path, command, follower, mounts),
+            name => by_name(name, command, follower, mounts),
         }
-        name => by_name(name, command, follower, mounts),
     });
     found.map_err(|errno| NotMeasured::system("taking on your rights to look for", command, errno))?
+}
+
+/// The program will run in it, so it is one that the caller could enter: a descriptor of a folder can be had without that
+/// right. A file system that a program serves is not asked.
+fn working_directory(
+    directory: BorrowedFd<'_>,
+    command: &OsText,
+    mounts: &Mounts,
+) -> Result<Place, NotMeasured> {
+    let system = |errno| NotMeasured::system("looking at the working directory for", command, errno);
+    let folder = Place::folder(directory).map_err(system)?;
+    let served = mounts.of(folder.facts.mount).map_err(system)?.is_none_or(|mount| mount.served());
+    let enters = served || syscall::may_execute(folder.file.as_fd()).is_ok();
+    if folder.facts.kind() != FileType::Directory || !enters {
+        return Err(NotMeasured::unfit(&folder.canonical()?, Unfit::WorkingDirectory));
+    }
+    Ok(folder)
 }
 
 /// Like [`look_up`], of an absolute path that a file names as what reads it.

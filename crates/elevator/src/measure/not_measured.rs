@@ -17,6 +17,11 @@ pub(crate) enum NotMeasured {
         /// As typed.
         command: OsText,
     },
+    /// Command and arguments are longer than what is taken.
+    TooLong {
+        /// In bytes.
+        limit: usize,
+    },
     /// There is no such file, or none that the caller may see.
     NotFound {
         /// As typed.
@@ -83,6 +88,8 @@ pub(crate) enum Unfit {
     NoRegularFile,
     /// The caller may not execute it, or its mount is `noexec`.
     Denied,
+    /// It is the caller's working directory, and no folder that they may enter.
+    WorkingDirectory,
     /// Somebody holds a lease on it.
     Held,
     /// Neither a program nor a script.
@@ -120,9 +127,11 @@ impl NotMeasured {
     /// The audit trail's word for it, where it is a refusal.
     pub(crate) fn reason(&self) -> Option<DenyReason> {
         match self {
-            Self::Nul { .. } | Self::Unfit { .. } | Self::FileSystem { .. } | Self::TooLarge { .. } => {
-                Some(DenyReason::NotExecutable)
-            }
+            Self::Nul { .. }
+            | Self::TooLong { .. }
+            | Self::Unfit { .. }
+            | Self::FileSystem { .. }
+            | Self::TooLarge { .. } => Some(DenyReason::NotExecutable),
             Self::UntrustedInterpreter { .. } => Some(DenyReason::UntrustedInterpreter),
             Self::Changed { .. } => Some(DenyReason::Changed),
             Self::NotFound { .. } | Self::CopiesOff { .. } | Self::System { .. } => None,
@@ -133,6 +142,7 @@ impl NotMeasured {
     pub(crate) fn next(&self) -> &'static str {
         match self {
             Self::Nul { .. } => "leave the NUL byte out of the command and its arguments",
+            Self::TooLong { .. } => "split it into several commands, as xargs does",
             Self::NotFound { .. } => "check the spelling, or name the program by its path",
             Self::Unfit { unfit, .. } => unfit.next(),
             Self::FileSystem { .. } => "copy the program to a local disk and run it from there",
@@ -154,6 +164,7 @@ impl Unfit {
         match self {
             Self::NoRegularFile | Self::NotElf(_) => "name a program, or a script that begins with #!",
             Self::Denied => "run it from where you may execute it: elevation does not widen that",
+            Self::WorkingDirectory => "run it from a folder of your own: cd",
             Self::Held => "end the program that holds a lease on it, or run it again later",
             Self::Machine => "get it for this computer's processor",
             Self::Libraries(_) => {
@@ -171,6 +182,9 @@ impl fmt::Display for NotMeasured {
         match self {
             Self::Nul { command } => {
                 write!(f, "cannot run {}: the command or an argument holds a NUL byte", command.visible())
+            }
+            Self::TooLong { limit } => {
+                write!(f, "cannot run it: command and arguments are longer than {} KiB", limit >> 10)
             }
             Self::NotFound { command } => {
                 write!(f, "cannot run {}: no such program was found", command.visible())
@@ -218,6 +232,7 @@ impl fmt::Display for Unfit {
         match self {
             Self::NoRegularFile => f.write_str("it is not a regular file"),
             Self::Denied => f.write_str("you do not have the right to execute it"),
+            Self::WorkingDirectory => f.write_str("it is no working directory that you may enter"),
             Self::Held => f.write_str("another program holds a lease on it"),
             Self::NotElf(not) => not.fmt(f),
             Self::Machine => f.write_str("it is a program for another kind of processor"),

@@ -1,6 +1,7 @@
 //! Copies bytes that others could change into memory that nobody can (memfd_create(2), F_ADD_SEALS in fcntl(2)).
 
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 
 use elevon_policy::text::OsText;
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
@@ -13,6 +14,11 @@ use super::walk::Facts;
 
 /// Larger files are not copied: they would take the computer's memory.
 pub(super) const MAX_SIZE: u64 = 512 << 20;
+/// Copies of larger files are made one after the other: a sparse file costs its owner nothing, a hundred copies of it at
+/// once would cost the computer its memory.
+const LARGE: u64 = 32 << 20;
+
+static TURN: Mutex<()> = Mutex::new(());
 
 /// A sealed copy of all that the descriptor leads to. Whoever writes to the original meanwhile gets a mixture hashed, which
 /// nothing was granted for.
@@ -20,12 +26,15 @@ pub(super) fn copy(file: &OwnedFd, path: &OsText) -> Result<Bytes, NotMeasured> 
     let system = |operation| move |errno| NotMeasured::system(operation, path, errno);
     let too_large = || NotMeasured::TooLarge { path: path.clone(), limit: MAX_SIZE };
     // Before a byte is read: a sparse file of any size costs its owner nothing.
-    if Facts::of(file).map_err(system("looking at"))?.size > MAX_SIZE {
+    let size = Facts::of(file).map_err(system("looking at"))?.size;
+    if size > MAX_SIZE {
         return Err(too_large());
     }
+    let _turn = (size > LARGE).then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner));
     let (memory, executable) = memory(path).map_err(system("making a sealed copy of"))?;
-    if fill(&memory, file).map_err(system("copying"))? > MAX_SIZE {
-        return Err(too_large());
+    if fill(&memory, file, size).map_err(system("copying"))? > size {
+        // It grows while it is copied, perhaps to a size that would have waited for its turn.
+        return Err(NotMeasured::Changed { path: path.clone() });
     }
     seal(&memory, executable).map_err(system("sealing the copy of"))?;
     // Without the right to write, which execution would be refused for, or the program would inherit.
@@ -52,10 +61,10 @@ fn memory(path: &OsText) -> Result<(OwnedFd, bool), Errno> {
 }
 
 /// Copies until the end, or until more than the limit was there; returns how much was copied.
-fn fill(memory: &OwnedFd, file: &OwnedFd) -> Result<u64, Errno> {
+fn fill(memory: &OwnedFd, file: &OwnedFd, limit: u64) -> Result<u64, Errno> {
     let mut buffer = vec![0; CHUNK];
     let mut copied = 0;
-    while copied <= MAX_SIZE {
+    while copied <= limit {
         let mut chunk = digest::read_at(file, &mut buffer, copied)?;
         if chunk.is_empty() {
             break;

@@ -60,6 +60,8 @@ struct Session {
     hung_up: bool,
     /// Whether every child is gone and the cgroup does not say so yet, of which no signal tells.
     lingers: bool,
+    /// Whether the client has said more than was heard yet.
+    unheard: bool,
 }
 
 impl Session {
@@ -97,6 +99,7 @@ impl Session {
             exit: None,
             hung_up: false,
             lingers: false,
+            unheard: false,
             plan,
         };
         session.set_alarm()?;
@@ -188,8 +191,10 @@ impl Session {
                 ready.push(PollFd::from_borrowed_fd(fd, wanted));
             }
         }
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         let soon = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
-        match poll(&mut ready, self.lingers.then_some(&soon)) {
+        let limit = if self.unheard { Some(&at_once) } else { self.lingers.then_some(&soon) };
+        match poll(&mut ready, limit) {
             Err(rustix::io::Errno::INTR) => {}
             polled => {
                 polled?;
@@ -197,7 +202,7 @@ impl Session {
         }
         let seen = |place: usize| ready.get(place).is_some_and(|fd| !fd.revents().is_empty());
         let [monitor, master, client] = places.map(|place| place.is_some_and(seen));
-        Ok(Seen { signals: seen(0), timer: seen(1), monitor, master, client })
+        Ok(Seen { signals: seen(0), timer: seen(1), monitor, master, client: client || self.unheard })
     }
 
     fn finish(mut self) -> io::Result<()> {

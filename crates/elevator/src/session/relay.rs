@@ -13,6 +13,9 @@ use crate::monitor::{FromMonitor, ToMonitor};
 /// No more than this is held for a side that does not read.
 pub(super) const HELD: usize = 256 << 10;
 
+/// Frames of a client that are heard in one go: whatever else there is to see to, the end above all, gets its turn.
+const IN_ONE_GO: usize = 64;
+
 /// The signals a client may pass on; those a terminal or a user would send under any shell.
 const PASSED_ON: [i32; 8] = [
     libc::SIGHUP,
@@ -38,6 +41,8 @@ impl Session {
                 }
             };
             match message {
+                // To a client that does not read it is not told again and again.
+                FromMonitor::Stopped(_) if self.outgoing.len() >= HELD => {}
                 FromMonitor::Stopped(signal) => self.say(&ToClient::Stopped { signal }),
                 FromMonitor::Ended(exit) => {
                     self.exit = Some(exit);
@@ -60,10 +65,12 @@ impl Session {
         }
     }
 
-    /// Takes what the terminal has, as long as there is room for it; after the program's end, all of it.
+    /// Takes what the terminal has, as long as there is room for it. After the program's end, all that it can have left
+    /// there, which is far less than as much again; what it left running may go on writing for ever.
     pub(super) fn relay_output(&mut self) {
         let mut bytes = [0; 16 << 10];
-        while self.outgoing.len() < HELD || self.monitor.is_none() {
+        let room = if self.monitor.is_none() { 2 * HELD } else { HELD };
+        while self.outgoing.len() < room {
             let Some(master) = &self.master else {
                 return;
             };
@@ -96,7 +103,14 @@ impl Session {
     }
 
     pub(super) fn hear_client(&mut self) {
+        self.unheard = false;
+        let mut heard = 0;
         while !self.all_said && self.typed.len() < HELD {
+            if heard == IN_ONE_GO {
+                self.unheard = true;
+                return;
+            }
+            heard += 1;
             let Some(client) = self.client.as_mut() else {
                 return;
             };
@@ -140,8 +154,9 @@ impl Session {
 
     fn tell_monitor(&self, message: ToMonitor) {
         if let Some(monitor) = &self.monitor {
-            // A monitor that is gone is heard of in the loop.
-            let _ = monitor.send(&message);
+            // Without waiting, or the two could wait for each other. One that has not heard those before has enough to do, and
+            // as with the kernel's own signals none are queued; one that is gone is heard of in the loop.
+            let _ = monitor.send_some(&Frame::message(&message).encode());
         }
     }
 
