@@ -1,0 +1,267 @@
+//! What a hostile user runs against the elevator's sockets: it skips the client, and says whatever it is given.
+//!
+//!     attacker say [--fds KIND,…] [--piece BYTES] [--by child|orphan] [--then PROGRAM]
+//!                  [--more FILE] [--linger]     bytes on standard input; FILE once something starts
+//!     attacker hold CONNECTIONS     connections with descriptors queued in each, and never a whole message
+//!     attacker steal PID            takes a process's sockets, and types into them
+//!     attacker serve DIRECTORY      mounts a file system of its own there, never answers for it, and holds its folder open
+//!
+//! Prints a line for each message (`message {…}`), `data …` for a terminal's bytes, and `closed` or `silent` at the end.
+#![allow(clippy::unit_arg)]
+
+use std::ffi::CString;
+use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use elevon_wire::frame::{Decoder, Frame, Kind, UPLINK_LIMIT};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, mount};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use rustix::stdio::{stderr, stdin, stdout};
+
+/// An answer that takes longer will not come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn main() -> Result<()> {
+    let mut words = std::env::args().skip(1);
+    let verb = words.next().unwrap_or_default();
+    let words: Vec<String> = words.collect();
+    match verb.as_str() {
+        "say" => say(&Say::read(&words)?),
+        "speak" => speak(&everything()?),
+        "listen" => listen(stdin().try_clone_to_owned()?.into(), None),
+        "connect" => hand_over(),
+        "hold" => hold(words.first().context("how many")?.parse()?),
+        "steal" => steal(words.first().context("whose")?.parse()?),
+        "serve" => serve(words.first().context("where")?),
+        other => bail!("expected say, hold, steal or serve, not {other:?}"),
+    }
+}
+
+struct Say {
+    fds: Vec<String>,
+    piece: usize,
+    by: String,
+    then: Option<String>,
+    more: Option<PathBuf>,
+    linger: bool,
+}
+
+impl Say {
+    fn read(words: &[String]) -> Result<Self> {
+        let kinds = |list: &str| list.split(',').filter(|kind| !kind.is_empty()).map(str::to_owned).collect();
+        let mut say = Self {
+            fds: kinds("cwd,null,out,err"),
+            piece: usize::MAX,
+            by: String::new(),
+            then: None,
+            more: None,
+            linger: false,
+        };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().cloned().with_context(|| format!("a value behind {word}"));
+            match word.as_str() {
+                "--fds" => say.fds = kinds(&value()?),
+                "--piece" => say.piece = value()?.parse()?,
+                "--by" => say.by = value()?,
+                "--then" => say.then = Some(value()?),
+                "--more" => say.more = Some(value()?.into()),
+                "--linger" => say.linger = true,
+                other => bail!("{other} is no option"),
+            }
+        }
+        Ok(say)
+    }
+}
+
+fn socket() -> Result<UnixStream> {
+    let path = PathBuf::from(std::env::var_os("ELEVON_SOCKET").context("ELEVON_SOCKET")?);
+    UnixStream::connect(&path).with_context(|| format!("connect to {}", path.display()))
+}
+
+fn everything() -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn say(say: &Say) -> Result<()> {
+    let bytes = everything()?;
+    let stream = if say.by == "orphan" { connected_by_another()? } else { socket()? };
+    let fds = say.fds.iter().map(|kind| descriptor(kind, &stream)).collect::<Result<Vec<_>>>()?;
+    let own = || -> Result<Command> { Ok(Command::new(std::env::current_exe()?)) };
+    if say.by == "child" {
+        // The whole message from another process than the one that connected.
+        let mut child =
+            own()?.arg("speak").stdin(Stdio::piped()).stdout(OwnedFd::from(stream.try_clone()?)).spawn()?;
+        child.stdin.take().context("its input")?.write_all(&bytes)?;
+        child.wait()?;
+    } else {
+        // Where the elevator hangs up in the middle, what it said before counts.
+        let _ = send(&stream, &bytes, &fds, say.piece);
+    }
+    if let Some(program) = &say.then {
+        own()?.arg("listen").stdin(OwnedFd::from(stream.try_clone()?)).spawn()?;
+        let mut words = program.split(' ');
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words).stdout(Stdio::null()).stderr(Stdio::null());
+        return Err(command.exec().into());
+    }
+    if say.linger {
+        return Ok(std::thread::sleep(PATIENCE));
+    }
+    listen(stream, say.more.clone())
+}
+
+/// Bytes from standard input to the socket that is standard output.
+fn speak(bytes: &[u8]) -> Result<()> {
+    let fds = [descriptor("cwd", stdin())?, descriptor("null", stdin())?];
+    let fds = [&fds[0], &fds[1], &fds[1], &fds[1]].map(|fd| fd.try_clone());
+    let fds = fds.into_iter().collect::<std::io::Result<Vec<_>>>()?;
+    send(stdout(), bytes, &fds, usize::MAX)
+}
+
+fn send(socket: impl AsFd, bytes: &[u8], fds: &[OwnedFd], piece: usize) -> Result<()> {
+    let mut first = true;
+    for piece in bytes.chunks(piece.max(1)) {
+        let borrowed: Vec<BorrowedFd<'_>> =
+            if first { fds.iter().map(AsFd::as_fd).collect() } else { Vec::new() };
+        first = false;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(64))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !borrowed.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(&borrowed));
+        }
+        let mut rest = piece;
+        while !rest.is_empty() {
+            let sent = sendmsg(&socket, &[IoSlice::new(rest)], &mut ancillary, SendFlags::NOSIGNAL)?;
+            ancillary.clear();
+            rest = &rest[sent..];
+        }
+    }
+    Ok(())
+}
+
+fn listen(mut stream: UnixStream, mut more: Option<PathBuf>) -> Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut decoder = Decoder::new(UPLINK_LIMIT);
+    let mut buffer = [0; 16 << 10];
+    loop {
+        while let Some(frame) = decoder.next_frame()? {
+            match frame {
+                Frame { kind: Kind::Message, payload } => {
+                    let text = String::from_utf8_lossy(&payload);
+                    eprintln!("message {text}");
+                    if text.contains("\"starting\"")
+                        && let Some(more) = more.take()
+                    {
+                        let (bytes, stream) = (std::fs::read(more)?, stream.try_clone()?);
+                        // Beside the listening, or both sides could wait for each other.
+                        std::thread::spawn(move || send(&stream, &bytes, &[], usize::MAX));
+                    }
+                }
+                Frame { payload, .. } => {
+                    println!("data {}", String::from_utf8_lossy(&payload).escape_debug())
+                }
+            }
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(println!("closed")),
+            Ok(read) => decoder.push(&buffer[..read]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(println!("silent")),
+            Err(error) => return Ok(println!("closed {error}")),
+        }
+    }
+}
+
+/// What a word stands for: `cwd`, `null`, `out`, `err`, `self`, `pipe`, `epoll`, `path:P` (O_PATH), `file:P` (reading).
+fn descriptor(kind: &str, connection: impl AsFd) -> Result<OwnedFd> {
+    let open = |path: &str, flags: OFlags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty());
+    Ok(match kind.split_once(':').unwrap_or((kind, "")) {
+        ("cwd", _) => open(".", OFlags::PATH | OFlags::DIRECTORY)?,
+        ("null", _) => open("/dev/null", OFlags::RDWR)?,
+        ("out", _) => stdout().try_clone_to_owned()?,
+        ("err", _) => stderr().try_clone_to_owned()?,
+        ("self", _) => connection.as_fd().try_clone_to_owned()?,
+        ("pipe", _) => rustix::pipe::pipe()?.1,
+        ("epoll", _) => rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC)?,
+        ("path", path) => open(path, OFlags::PATH)?,
+        ("file", path) => open(path, OFlags::RDONLY)?,
+        _ => bail!("no such descriptor: {kind}"),
+    })
+}
+
+/// A connection whose maker is gone by the time anybody speaks.
+fn connected_by_another() -> Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    Command::new(std::env::current_exe()?).arg("connect").stdin(OwnedFd::from(theirs)).spawn()?.wait()?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    recvmsg(&ours, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::empty())?;
+    let handed = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok(handed.context("the connection did not arrive")?.into())
+}
+
+fn hand_over() -> Result<()> {
+    send(stdin(), b"x", &[socket()?.into()], usize::MAX)
+}
+
+fn hold(connections: usize) -> Result<()> {
+    let mut held = Vec::new();
+    let begun = Frame::data(&[0; 64]).encode();
+    for _ in 0..connections {
+        let stream = socket()?;
+        let fds = (0..8).map(|_| descriptor("null", &stream)).collect::<Result<Vec<_>>>()?;
+        // Whether all are taken does not matter.
+        let _ = send(&stream, &begun[..3], &fds, usize::MAX);
+        held.push(stream);
+    }
+    println!("holding");
+    std::thread::park();
+    Ok(())
+}
+
+/// In a user and mount namespace of its own: there anybody may.
+fn serve(folder: &str) -> Result<()> {
+    let device = rustix::fs::open("/dev/fuse", OFlags::RDWR, Mode::empty()).context("open /dev/fuse")?;
+    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+    let options = CString::new(options)?;
+    mount("served", folder, "fuse", MountFlags::empty(), options.as_c_str()).context("mount it")?;
+    let held = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
+    println!("holding {}", held.as_raw_fd());
+    std::thread::park();
+    Ok(())
+}
+
+/// Types into another process's connection.
+fn steal(pid: i32) -> Result<()> {
+    let process = pidfd_open(Pid::from_raw(pid).context("a pid")?, PidfdFlags::empty())?;
+    for number in 0..32 {
+        match pidfd_getfd(&process, number, PidfdGetfdFlags::empty()) {
+            Ok(taken) if rustix::net::sockopt::socket_type(&taken).is_ok() => {
+                println!("took the socket {number}");
+                let _ = send(&taken, &Frame::data(b"touch evil-was-here\n").encode(), &[], usize::MAX);
+            }
+            Ok(_) => {}
+            Err(rustix::io::Errno::BADF) => {}
+            Err(errno) => return Ok(println!("kept out: {errno}")),
+        }
+    }
+    Ok(())
+}
