@@ -1,10 +1,12 @@
 //! What a hostile user runs against the elevator's sockets: it skips the client, and says whatever it is given.
 //!
-//!     attacker say [--fds KIND,…] [--piece BYTES] [--by child|orphan] [--then PROGRAM]
-//!                  [--more FILE] [--linger]     bytes on standard input; FILE once something starts
-//!     attacker hold CONNECTIONS     connections with descriptors queued in each, and never a whole message
-//!     attacker steal PID            takes a process's sockets, and types into them
-//!     attacker serve DIRECTORY      mounts a file system of its own there, never answers for it, and holds its folder open
+//! ```text
+//! attacker say [--fds KIND,…] [--piece BYTES] [--by child|orphan] [--then PROGRAM]
+//!              [--more FILE] [--linger]     bytes on standard input; FILE once something starts
+//! attacker hold CONNECTIONS     connections with descriptors queued in each, and never a whole message
+//! attacker steal PID            takes a process's sockets, and types into them
+//! attacker serve DIRECTORY      mounts a file system of its own there, never answers for it, and holds its folder open
+//! ```
 //!
 //! Prints a line for each message (`message {…}`), `data …` for a terminal's bytes, and `closed` or `silent` at the end.
 #![allow(clippy::unit_arg)]
