@@ -59,7 +59,7 @@ const CANARY: &str = "nobody changes this\n";
 
 impl Ground {
     /// Below the site's programs: `free` and everything in `deep` and /usr/bin run at once, `asked` needs someone to agree,
-    /// `once` likewise and for one launch, `noted` wants a justification. At home, `good` and `tool.sh` run at once by their
+    /// `once` likewise and for one launch, `noted` wants a justification, `once-noted` one for each launch. At home, `good` and `tool.sh` run at once by their
     /// bytes. `evil` is on no list.
     pub(crate) fn set() -> Result<Self> {
         let site = Site::start()?;
@@ -76,7 +76,8 @@ impl Ground {
         let rules = vec![
             place("asked", Way::Approval, None)?,
             place("noted", Way::Justification, None)?,
-            place("once", Way::Justification, Some(once))?,
+            place("once", Way::Approval, Some(once.clone()))?,
+            place("once-noted", Way::Justification, Some(once))?,
             place("free", Way::Automatic, None)?,
             automatic(folder(&site.programs.join("deep"), true)?),
             automatic(folder(Path::new("/usr/bin"), true)?),

@@ -1,16 +1,17 @@
 //! Getting something to run that nobody granted, or with more than was granted.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use elevon_e2e::clock::{SOON, until};
 use elevon_e2e::program::run;
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::Span;
-use elevon_wire::conversation::{FromClient, WindowSize};
+use elevon_wire::conversation::{FromClient, Run, Wait, WindowSize};
 use serde_json::{Value, json};
 
 use crate::ground::{Ground, Said, asked, json as raw, message, runs};
@@ -37,6 +38,7 @@ crate::cases! {
     Shared a_working_directory_that_is_none_starts_nothing,
     Shared a_deleted_working_directory_is_only_that,
     Shared fifty_at_once_start_a_grant_for_once_once,
+    Shared fifty_at_once_under_grants_of_their_own_all_start,
     Shared umask_limits_and_personality_stay_outside,
     Shared an_elevated_program_cannot_elevate_further,
     Shared the_same_user_cannot_touch_what_runs,
@@ -384,28 +386,49 @@ fn a_deleted_working_directory_is_only_that(ground: &mut Ground) -> Result<Strin
     Ok("relative commands are not found".into())
 }
 
+/// The same message from fifty processes at once; how many launches were started, and how many of the grants are distinct.
+fn fifty_at_once(
+    ground: &Ground,
+    run: Run,
+    meanwhile: impl FnOnce() -> Result<()>,
+) -> Result<(usize, usize)> {
+    let file = ground.site.tree.join("message");
+    fs::write(&file, message(&FromClient::Run(Box::new(run))))?;
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o644))?;
+    let script = format!("for n in $(seq 50); do $A say <{} >/dev/null & done; wait", file.display());
+    let mut all = ground.shell_command(&script)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let done = meanwhile();
+    all.wait()?;
+    done?;
+    let started = ground.fresh()?.into_iter().filter(|event| event.kind == "launch.started");
+    let grants: Vec<String> = started.map(|event| event.data["grant"].to_string()).collect();
+    Ok((grants.len(), grants.iter().collect::<BTreeSet<_>>().len()))
+}
+
 fn fifty_at_once_start_a_grant_for_once_once(ground: &mut Ground) -> Result<String> {
-    let probe = ground.install("once", "probe")?;
-    let mut run = asked(probe, &[]);
+    let mut run = asked(ground.install("once", "probe")?, &[b"fifty"]);
     run.duration = Some(Span::from_secs(600));
     run.justification = Some(Text::new("because the test says so"));
-    // Fifty that all make a grant of their own are no race: one grant is made, and given to whoever comes first.
-    let once = message(&FromClient::Run(Box::new(run)));
-    let file = ground.site.tree.join("message");
-    fs::write(&file, once)?;
-    fs::set_permissions(&file, PermissionsExt::from_mode(0o644))?;
-    let script = format!("for n in $(seq 50); do $A say <{} & done; wait", file.display());
-    let said = ground.shell(&script, b"")?;
-    let events = ground.fresh()?;
-    let grants: Vec<String> = events
-        .iter()
-        .filter(|event| event.kind == "launch.started")
-        .map(|event| event.data["grant"].as_str().unwrap_or_default().to_owned())
-        .collect();
-    let distinct: std::collections::BTreeSet<&String> = grants.iter().collect();
-    ensure!(distinct.len() == grants.len(), "a grant for one launch started two: {}", said.text());
-    ensure!(!grants.is_empty(), "none started: {}", said.text());
-    Ok(format!("{} launches, each under a grant of its own", grants.len()))
+    run.wait = Wait::UntilDecided;
+    let (approver, api) = (&mut ground.approver.clone(), ground.site.api.clone());
+    let (started, _) = fifty_at_once(ground, run, || {
+        let request = api.event("request.made", |event| event.text("/request/argv/1") == "fifty")?;
+        approver.approve(&request.text("/request/id"), None, "once").map(drop)
+    })?;
+    ensure!(started == 1, "{started} started");
+    Ok("one of fifty started".into())
+}
+
+/// Where policy gives each of them a grant of its own, none is lost to another.
+fn fifty_at_once_under_grants_of_their_own_all_start(ground: &mut Ground) -> Result<String> {
+    let mut run = asked(ground.install("once-noted", "probe")?, &[]);
+    run.duration = Some(Span::from_secs(600));
+    run.justification = Some(Text::new("because the test says so"));
+    let (started, distinct) = fifty_at_once(ground, run, || Ok(()))?;
+    ensure!(started == 50, "{started} started");
+    ensure!(distinct == 50, "fifty launches under {distinct} grants");
+    ground.recorded(&[("launch.started", ""); 50])?;
+    Ok("fifty launches under fifty grants".into())
 }
 
 fn umask_limits_and_personality_stay_outside(ground: &mut Ground) -> Result<String> {
@@ -430,7 +453,12 @@ fn an_elevated_program_cannot_elevate_further(ground: &mut Ground) -> Result<Str
     let ids = format!("{} {}", alice.uid, alice.gid);
     let as_user = elevon_e2e::binaries::binary("as-user")?;
     let inner = format!("{} run -- {}", ground.site.client().display(), ground.path("free/good"));
+    // A name that reads like the rest of a line of /proc: whoever takes it for that finds another parent.
+    let name = ground.path("tools/a) S 1 1 (b");
+    fs::copy(ground.site.client(), &name)?;
+    let free = ground.path("free/good");
     let ways = [
+        format!("ELEVON_SOCKET={} setsid -w '{name}' run -- {free}; :", socket.display()),
         format!("ELEVON_SOCKET={0} {1} {ids} -- {inner}; :", socket.display(), as_user.display()),
         format!("ELEVON_SOCKET={0} setsid -w {1} {ids} -- {inner}; :", socket.display(), as_user.display()),
         format!("ELEVON_SOCKET={} {inner}; :", socket.display()),
@@ -442,8 +470,9 @@ fn an_elevated_program_cannot_elevate_further(ground: &mut Ground) -> Result<Str
         ensure!(ran.err.contains("elevated itself"), "{}", ran.err);
         expected.extend([("launch.started", ""), ("launch.refused", "nested")]);
     }
+    fs::remove_file(name)?;
     ground.recorded(&expected)?;
-    Ok("nested, as alice and as root".into())
+    Ok("nested, as alice and as root, whatever its name".into())
 }
 
 fn the_same_user_cannot_touch_what_runs(ground: &mut Ground) -> Result<String> {

@@ -49,6 +49,8 @@ impl Attempted<'_> {
     /// Sees it through.
     pub(crate) fn see_through(mut self, line: &mut Connection) -> Result<Told, Lost> {
         let mut approved = false;
+        // What policy alone gave a grant for.
+        let mut given = None;
         loop {
             let (measured, now, decision) = match self.decide() {
                 Ok(decided) => decided,
@@ -57,29 +59,34 @@ impl Attempted<'_> {
             match decision.verdict {
                 Verdict::Refused { refusal } => return Ok(Told::Last(self.refuse(&measured, &refusal))),
                 Verdict::Launch { end, offer, .. } if !approved && is_running_low(&offer, end, now) => {
-                    if let Some(refused) = self.grant(line, &Offered::new(measured, offer, now))? {
+                    let offered = Offered::new(measured, offer, now);
+                    if let Some(refused) = self.grant(line, &offered)? {
                         return Ok(Told::Last(refused));
                     }
                     approved = true;
+                    given = Some(offered.application);
                 }
                 Verdict::Launch { grant, offer, .. } => match self.elevator.holdings.take(grant, now) {
                     Ok(taken) => return Ok(self.launch(line, measured, &taken, &offer, now)),
-                    Err(NotTaken::Gone) if !approved => {}
+                    // Another launch of the same user took it first: policy gives one to each.
+                    Err(NotTaken::Gone) if !approved || given.as_ref() == Some(&measured.application) => {}
                     Err(NotTaken::Gone) => return Ok(Told::Last(self.changed(&measured))),
                     Err(NotTaken::Io(error)) => return Ok(Told::Last(of_elevon(&error.to_string()))),
                 },
-                // What was approved is not what is there now.
-                Verdict::Offered { .. } if approved => return Ok(Told::Last(self.changed(&measured))),
+                Verdict::Offered { .. } if approved && given.as_ref() != Some(&measured.application) => {
+                    // What was approved is not what is there now.
+                    return Ok(Told::Last(self.changed(&measured)));
+                }
                 Verdict::Offered { offer } => {
                     let offered = Offered::new(measured, offer, now);
-                    let given = match offered.offer.way {
-                        Way::Approval => self.ask(line, &offered)?,
-                        _ => self.grant(line, &offered)?,
-                    };
-                    if let Some(refused) = given {
+                    let by_policy = offered.offer.way != Way::Approval;
+                    let refused =
+                        if by_policy { self.grant(line, &offered)? } else { self.ask(line, &offered)? };
+                    if let Some(refused) = refused {
                         return Ok(Told::Last(refused));
                     }
                     approved = true;
+                    given = by_policy.then_some(offered.application);
                 }
             }
         }
