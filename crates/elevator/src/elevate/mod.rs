@@ -23,6 +23,9 @@ use crate::measure::{Measured, measure};
 
 pub(crate) use refusals::{not_enrolled, of_elevon};
 
+/// As many launches of one user as can be under way at once, each of which may take one grant from another.
+const MOST_ROUNDS: u32 = 128;
+
 /// Either it was handed on to a session, or this is the last word.
 pub(crate) enum Told {
     /// The session speaks from now on.
@@ -49,8 +52,10 @@ impl Attempted<'_> {
     /// Sees it through.
     pub(crate) fn see_through(mut self, line: &mut Connection) -> Result<Told, Lost> {
         let mut approved = false;
-        // What policy alone gave a grant for.
+        // What policy alone gave a grant for, and how often: a grant may go to another launch of the same user, but not
+        // for ever, as it would where a clock that was set right makes every new grant start in the future.
         let mut given = None;
+        let mut rounds = 0;
         loop {
             let (measured, now, decision) = match self.decide() {
                 Ok(decided) => decided,
@@ -86,7 +91,8 @@ impl Attempted<'_> {
                         return Ok(Told::Last(refused));
                     }
                     approved = true;
-                    given = by_policy.then_some(offered.application);
+                    rounds += 1;
+                    given = (by_policy && rounds < MOST_ROUNDS).then_some(offered.application);
                 }
             }
         }
