@@ -9,7 +9,7 @@ use elevon_policy::id::RequestId;
 use elevon_policy::lists::{Covers, Way};
 use elevon_policy::request::{ElevationRequest, LapseReason};
 use elevon_policy::sheet::AnswerOutcome;
-use elevon_policy::text::{OsText, Text};
+use elevon_policy::text::OsText;
 use elevon_policy::time::{Span, Timestamp};
 use elevon_wire::conversation::{Asking, FromClient, Refused, ToClient, Wait};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -27,24 +27,20 @@ const MOST_PENDING: usize = 20;
 impl Attempted<'_> {
     /// Makes the request, or joins the one that is pending, and waits for the decision. Nothing when it was approved.
     pub(super) fn ask(&mut self, line: &mut Connection, offered: &Offered) -> Result<Option<Refused>, Lost> {
-        let mut request = match self.request(offered, Span::ZERO, Text::default()) {
-            Ok(request) => request,
-            Err(refused) => return Ok(Some(refused)),
-        };
-        let any_arguments = offered.offer.terms.arguments == Covers::AnyArguments;
-        let pending = self.elevator.holdings.pending_like(&request, any_arguments, offered.now);
+        let pending = self.pending(offered);
         let joined = pending.is_some();
-        if let Some(pending) = pending {
-            request = pending;
-        } else {
-            if self.run.duration.is_none() || self.run.justification.is_none() {
-                self.ask_person(line, offered)?;
+        let request = match pending {
+            Some(pending) => pending,
+            None => {
+                if self.run.duration.is_none() || self.run.justification.is_none() {
+                    self.ask_person(line, offered)?;
+                }
+                match offered.terms(&self.run, true).and_then(|asked| self.make_request(offered, asked)) {
+                    Ok(made) => made,
+                    Err(refused) => return Ok(Some(refused)),
+                }
             }
-            match offered.terms(&self.run, true).and_then(|asked| self.make_request(offered, asked)) {
-                Ok(made) => request = made,
-                Err(refused) => return Ok(Some(refused)),
-            }
-        }
+        };
         let place = self.elevator.waiting.join()?;
         line.send(&ToClient::Pending {
             request: request.id,
@@ -62,6 +58,13 @@ impl Attempted<'_> {
         Ok(self.answered(offered, request.id, outcome))
     }
 
+    /// The request of this user for the same thing that waits already.
+    fn pending(&self, Offered { application, argv, offer, now }: &Offered) -> Option<ElevationRequest> {
+        let argv = (offer.terms.arguments == Covers::ExactArguments).then_some(argv.as_slice());
+        let (user, holdings) = (&self.visitor.caller.user, &self.elevator.holdings);
+        holdings.pending_like(user, application.sha256, offer.terms.runs_as, argv, *now)
+    }
+
     fn make_request(&self, offered: &Offered, asked: Asked) -> Result<ElevationRequest, Refused> {
         let holdings = &self.elevator.holdings;
         let uid = self.visitor.caller.user.uid;
@@ -74,7 +77,7 @@ impl Attempted<'_> {
                 next: "wait for a decision, or take one back with `elevon cancel REQUEST`".into(),
             });
         }
-        let request = self.request(offered, asked.duration, asked.justification)?;
+        let request = self.request(offered, asked)?;
         // Known here before it is told: whoever hears of it can find it.
         holdings.add_request(request.clone()).map_err(|error| of_elevon(&error.to_string()))?;
         let recorded = self.elevator.record(What::RequestMade { request: Box::new(request.clone()) });
@@ -86,12 +89,8 @@ impl Attempted<'_> {
         Ok(request)
     }
 
-    fn request(
-        &self,
-        offered: &Offered,
-        duration: Span,
-        justification: Text,
-    ) -> Result<ElevationRequest, Refused> {
+    fn request(&self, offered: &Offered, asked: Asked) -> Result<ElevationRequest, Refused> {
+        let Asked { duration, justification } = asked;
         let Offered { application, argv, offer, now } = offered;
         let directory = rustix::fs::readlinkat(
             rustix::fs::CWD,

@@ -63,15 +63,9 @@ impl Attempted<'_> {
 
     fn keep_grant(&self, grant: Option<Grant>, justification: Text) -> Result<(), Refused> {
         let grant = grant.ok_or_else(not_enrolled)?;
-        let holdings = &self.elevator.holdings;
-        let recorded = self
-            .elevator
-            .record(What::GrantMade { grant: Box::new(grant.clone()), justification: justification.clone() });
-        recorded.map_err(|error| of_elevon(&error.to_string()))?;
-        if !justification.as_untrusted().is_empty() {
-            let kept = holdings.add_justification(grant.user.uid, &justification);
-            kept.map_err(|error| of_elevon(&error.to_string()))?;
-        }
-        holdings.add_grant(grant).map_err(|error| of_elevon(&error.to_string()))
+        let made = What::GrantMade { grant: Box::new(grant.clone()), justification: justification.clone() };
+        self.elevator.record(made).map_err(|error| of_elevon(&error.to_string()))?;
+        let kept = self.elevator.holdings.add_grant(grant, &justification);
+        kept.map_err(|error| of_elevon(&error.to_string()))
     }
 }

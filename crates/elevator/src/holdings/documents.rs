@@ -48,10 +48,11 @@ impl Holdings {
         }
         held.documents = Some(documents);
         let is_news = before.is_none_or(|before| before.version != sheet.version);
-        held.take_answers(&sheet.answers);
-        held.forget(sheet.issued);
-        self.keep(&mut held)
-            .map_err(|error| format!("what became of requests could not be stored: {error}"))?;
+        let kept = self.change(&mut held, |local| {
+            local.take_answers(&sheet.answers);
+            local.forget(sheet.issued);
+        });
+        kept.map_err(|error| format!("what became of requests could not be stored: {error}"))?;
         Ok(Accepted { sheet, is_news })
     }
 

@@ -8,6 +8,7 @@ use elevon_policy::grant::{Ends, Grant};
 use elevon_policy::id::GrantId;
 use elevon_policy::lists::Launches;
 use elevon_policy::sheet::Sheet;
+use elevon_policy::text::Text;
 use elevon_policy::time::{Span, Timestamp};
 
 use super::{Held, Holdings, NotTaken, Taken, Used};
@@ -28,11 +29,7 @@ impl Holdings {
         let started = matches!(grant.ends, Ends::AfterFirstLaunch { .. }) && used.end.is_none();
         if started || grant.launches == Launches::Once {
             let used = Used { end: Some(end), launched: used.launched + 1 };
-            held.local.used.insert(id, used);
-            if let Err(error) = self.keep(&mut held) {
-                held.local.used.remove(&id);
-                return Err(NotTaken::Io(error));
-            }
+            self.change(&mut held, |local| local.used.insert(id, used)).map_err(NotTaken::Io)?;
         }
         Ok(Taken { grant, end, started })
     }
@@ -74,11 +71,12 @@ impl Holdings {
         self.held().local.given_back.contains_key(&id)
     }
 
-    /// Adds a grant that policy alone gave.
-    pub(crate) fn add_grant(&self, grant: Grant) -> io::Result<()> {
-        let mut held = self.held();
-        held.local.grants.push(grant);
-        self.keep(&mut held)
+    /// Adds a grant that policy alone gave, and remembers what its user wrote for it.
+    pub(crate) fn add_grant(&self, grant: Grant, justification: &Text) -> io::Result<()> {
+        self.change(&mut self.held(), |local| {
+            local.remember_justification(grant.user.uid, justification);
+            local.grants.push(grant);
+        })
     }
 
     /// A user gives a grant back; `None` where it is not theirs.
@@ -88,8 +86,7 @@ impl Holdings {
         let Some(grant) = grant.filter(|grant| grant.user.uid == uid) else {
             return Ok(None);
         };
-        held.local.given_back.insert(id, now.after(Span::from_days(8)));
-        self.keep(&mut held)?;
+        self.change(&mut held, |local| local.given_back.insert(id, now.after(Span::from_days(8))))?;
         Ok(Some(grant))
     }
 }

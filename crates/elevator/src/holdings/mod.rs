@@ -191,8 +191,13 @@ impl Holdings {
         Ok(decide::decide(&holdings, attempt, now))
     }
 
-    fn keep(&self, held: &mut Held) -> io::Result<()> {
-        files::write_json(&self.state.join("local.json"), &held.local)
+    /// Changes what became of grants and requests: on disk first, so that nobody acts on what is not there.
+    fn change<T>(&self, held: &mut Held, change: impl FnOnce(&mut Local) -> T) -> io::Result<T> {
+        let mut local = held.local.clone();
+        let changed = change(&mut local);
+        files::write_json(&self.state.join("local.json"), &local)?;
+        held.local = local;
+        Ok(changed)
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {

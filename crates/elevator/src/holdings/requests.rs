@@ -2,14 +2,16 @@
 
 use std::io;
 
+use elevon_policy::application::{Sha256, User};
 use elevon_policy::grant::Ends;
 use elevon_policy::id::RequestId;
+use elevon_policy::lists::RunsAs;
 use elevon_policy::request::ElevationRequest;
 use elevon_policy::sheet::{Answer, AnswerOutcome};
-use elevon_policy::text::Text;
+use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::{Span, Timestamp};
 
-use super::{Held, Holdings, Made};
+use super::{Holdings, Local, Made};
 
 /// How long an answered request stays to be told of, and a finished grant to be known.
 const REMEMBERED: Span = Span::from_days(1);
@@ -19,10 +21,13 @@ const RECENT: usize = 3;
 
 impl Holdings {
     /// A pending request of the same user for the same thing.
+    /// `argv` is none where the grant will cover any.
     pub(crate) fn pending_like(
         &self,
-        wanted: &ElevationRequest,
-        any_arguments: bool,
+        user: &User,
+        sha256: Sha256,
+        runs_as: RunsAs,
+        argv: Option<&[OsText]>,
         now: Timestamp,
     ) -> Option<ElevationRequest> {
         let held = self.held();
@@ -31,10 +36,10 @@ impl Holdings {
         pending
             .map(|made| &made.request)
             .find(|request| {
-                request.user == wanted.user
-                    && request.application.sha256 == wanted.application.sha256
-                    && request.runs_as == wanted.runs_as
-                    && (any_arguments || request.argv == wanted.argv)
+                request.user == *user
+                    && request.application.sha256 == sha256
+                    && request.runs_as == runs_as
+                    && argv.is_none_or(|argv| request.argv == argv)
             })
             .cloned()
     }
@@ -48,17 +53,10 @@ impl Holdings {
 
     /// Remembers a request that was made.
     pub(crate) fn add_request(&self, request: ElevationRequest) -> io::Result<()> {
-        let mut held = self.held();
-        held.remember_justification(request.user.uid, &request.justification);
-        held.local.requests.push(Made { request, answer: None });
-        self.keep(&mut held)
-    }
-
-    /// Remembers what a user wrote.
-    pub(crate) fn add_justification(&self, uid: u32, justification: &Text) -> io::Result<()> {
-        let mut held = self.held();
-        held.remember_justification(uid, justification);
-        self.keep(&mut held)
+        self.change(&mut self.held(), |local| {
+            local.remember_justification(request.user.uid, &request.justification);
+            local.requests.push(Made { request, answer: None });
+        })
     }
 
     /// What a user wrote lately, the last first.
@@ -80,16 +78,14 @@ impl Holdings {
         uid: u32,
         now: Timestamp,
     ) -> io::Result<Option<ElevationRequest>> {
-        let mut held = self.held();
-        let pending =
-            |made: &&mut Made| made.request.id == id && made.request.user.uid == uid && made.answer.is_none();
-        let Some(made) = held.local.requests.iter_mut().find(pending) else {
-            return Ok(None);
-        };
-        made.answer = Some(Answer { request: id, at: now, outcome: AnswerOutcome::Cancelled });
-        let request = made.request.clone();
-        self.keep(&mut held)?;
-        Ok(Some(request))
+        self.change(&mut self.held(), |local| {
+            let mut requests = local.requests.iter_mut();
+            let made = requests.find(|made| {
+                made.request.id == id && made.request.user.uid == uid && made.answer.is_none()
+            })?;
+            made.answer = Some(Answer { request: id, at: now, outcome: AnswerOutcome::Cancelled });
+            Some(made.request.clone())
+        })
     }
 
     /// A user's requests: pending, or lately answered.
@@ -102,18 +98,22 @@ impl Holdings {
     }
 }
 
-impl Held {
+impl Local {
     pub(super) fn take_answers(&mut self, answers: &[Answer]) {
         for answer in answers {
-            let made = self.local.requests.iter_mut().find(|made| made.request.id == answer.request);
+            let made = self.requests.iter_mut().find(|made| made.request.id == answer.request);
             if let Some(made) = made.filter(|made| made.answer.as_ref() != Some(answer)) {
                 made.answer = Some(answer.clone());
             }
         }
     }
 
-    fn remember_justification(&mut self, uid: u32, justification: &Text) {
-        let recent = self.local.justifications.entry(uid).or_default();
+    /// Nobody is offered an empty one again.
+    pub(super) fn remember_justification(&mut self, uid: u32, justification: &Text) {
+        if justification.as_untrusted().is_empty() {
+            return;
+        }
+        let recent = self.justifications.entry(uid).or_default();
         recent.retain(|known| known != justification);
         recent.insert(0, justification.clone());
         recent.truncate(RECENT);
@@ -122,15 +122,13 @@ impl Held {
     /// Drops what nobody asks about any more.
     pub(super) fn forget(&mut self, now: Timestamp) {
         let since = now.before(REMEMBERED);
-        let local = &mut self.local;
-        local
-            .requests
+        self.requests
             .retain(|made| made.answer.as_ref().map_or(made.request.lapses, |answer| answer.at) > since);
-        local.grants.retain(|grant| match grant.ends {
+        self.grants.retain(|grant| match grant.ends {
             Ends::At { end } => end > since,
             Ends::AfterFirstLaunch { duration, latest_start } => latest_start.after(duration) > since,
         });
-        local.used.retain(|_, used| used.end.is_some_and(|end| end > since));
-        local.given_back.retain(|_, until| *until > now);
+        self.used.retain(|_, used| used.end.is_some_and(|end| end > since));
+        self.given_back.retain(|_, until| *until > now);
     }
 }

@@ -181,3 +181,23 @@ fn what_is_not_on_the_sheet_or_was_given_back_is_not_in_force() {
     assert!(!holdings.in_force(revoked.id));
     assert!(holdings.grants_of(1000, NOW).is_empty());
 }
+
+#[test]
+fn what_could_not_be_written_down_is_not_held() {
+    let state = tempfile::tempdir().expect("temporary directory");
+    let holdings = enrolled(state.path());
+    let once = for_an_hour(1, Launches::Once);
+    holdings.accept(&sign(&sheet(1, vec![once.clone()])), Some(&bundle())).expect("taken");
+    // Where the new file would be made, something else lies.
+    let in_the_way = state.path().join("local.json.new");
+    std::fs::create_dir(&in_the_way).expect("made");
+    let local = Grant { origin: Origin::Policy, ..for_an_hour(2, Launches::Any) };
+    assert!(holdings.add_grant(local.clone(), &Text::new("because")).is_err());
+    assert!(!holdings.in_force(local.id));
+    assert!(holdings.justifications(1000).is_empty());
+    assert!(holdings.give_back(once.id, 1000, NOW).is_err());
+    assert!(holdings.in_force(once.id));
+    assert!(matches!(holdings.take(once.id, NOW), Err(NotTaken::Io(_))));
+    std::fs::remove_dir(&in_the_way).expect("removed");
+    assert!(holdings.take(once.id, NOW).is_ok(), "what failed did not use it up");
+}
