@@ -6,9 +6,9 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
 use elevon_policy::text::OsText;
-use rustix::process::{getegid, geteuid, getgid, getgroups, getpgrp, getpid, getppid, getsid, getuid};
+use rustix::process::{getegid, geteuid, getgid, getgroups, getuid};
 use rustix::stdio::{stderr, stdin, stdout};
-use rustix::termios::{isatty, tcgetpgrp, ttyname};
+use rustix::termios::{isatty, ttyname};
 use serde_json::{Value, json};
 
 /// A program's name, its uid and its capabilities, in one line.
@@ -21,6 +21,7 @@ pub fn rights(name: &str) -> String {
 /// Everything, as one JSON object.
 pub fn surroundings() -> Value {
     let status = status();
+    let job = job();
     let taken = [
         "Umask",
         "CapInh",
@@ -45,11 +46,11 @@ pub fn surroundings() -> Value {
         "uid": [getuid().as_raw(), geteuid().as_raw()],
         "gid": [getgid().as_raw(), getegid().as_raw()],
         "groups": getgroups().unwrap_or_default().into_iter().map(|group| group.as_raw()).collect::<Vec<_>>(),
-        "pid": getpid().as_raw_nonzero().get(),
-        "parent": getppid().map(|pid| pid.as_raw_nonzero().get()),
-        "session": getsid(None).ok().map(|pid| pid.as_raw_nonzero().get()),
-        "process_group": getpgrp().as_raw_nonzero().get(),
-        "terminal": terminal(),
+        "pid": std::process::id(),
+        "parent": job.parent,
+        "session": job.session,
+        "process_group": job.group,
+        "terminal": terminal(&job),
         "descriptors": descriptors(),
         "status": taken.collect::<BTreeMap<_, _>>(),
         "limits": limits(),
@@ -61,13 +62,37 @@ pub fn surroundings() -> Value {
     })
 }
 
-fn terminal() -> Value {
+/// Where a process stands among others. 0 is what is not there, or outside of this PID namespace.
+struct Job {
+    parent: i32,
+    group: i32,
+    session: i32,
+    /// The process group in front of the controlling terminal; -1 without one.
+    in_front: i32,
+}
+
+/// From the kernel's own line (proc_pid_stat(5)): the library's calls take 0 for impossible.
+fn job() -> Job {
+    let line = read("/proc/self/stat");
+    let mut fields = line
+        .rsplit(") ")
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .skip(1)
+        .map(|field| field.parse().unwrap_or(0));
+    let mut next = || fields.next().unwrap_or(0);
+    let (parent, group, session, _terminal) = (next(), next(), next(), next());
+    Job { parent, group, session, in_front: next() }
+}
+
+fn terminal(job: &Job) -> Value {
     let standard = [stdin(), stdout(), stderr()];
     let Some(tty) = standard.iter().find(|fd| isatty(fd)) else { return Value::Null };
     json!({
         "name": ttyname(tty.as_fd(), Vec::new()).map(|name| escaped(name.as_bytes())).unwrap_or_default(),
         "standard": standard.iter().map(isatty).collect::<Vec<_>>(),
-        "foreground": tcgetpgrp(tty).ok().map(|group| group.as_raw_nonzero().get()),
+        "foreground": job.in_front,
         "size": rustix::termios::tcgetwinsize(tty).map(|size| [size.ws_row, size.ws_col]).ok(),
     })
 }

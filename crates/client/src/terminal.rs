@@ -77,8 +77,9 @@ impl Terminal {
     /// Whether this job is the one that may read the terminal and change its modes. A terminal that is not the controlling
     /// one knows no jobs.
     pub(crate) fn is_in_front(&self) -> bool {
-        match rustix::termios::tcgetpgrp(&self.output) {
-            Ok(front) => front == rustix::process::getpgrp(),
+        // Not rustix's calls: they take a group outside of this PID namespace, which is 0, for impossible.
+        match nix::unistd::tcgetpgrp(&self.output) {
+            Ok(front) => front == nix::unistd::getpgrp(),
             Err(_) => true,
         }
     }
