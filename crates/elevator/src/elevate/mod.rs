@@ -23,8 +23,9 @@ use crate::measure::{Measured, measure};
 
 pub(crate) use refusals::{not_enrolled, of_elevon};
 
-/// As many launches of one user as can be under way at once, each of which may take one grant from another.
-const MOST_ROUNDS: u32 = 128;
+/// As many launches of one user as can be under way at once, each of which may take one grant from another. More would go on
+/// for ever where a clock that was set right makes every new grant start in the future.
+const MOST_GRANTS: u32 = 128;
 
 /// Either it was handed on to a session, or this is the last word.
 pub(crate) enum Told {
@@ -48,14 +49,40 @@ pub(crate) struct Attempted<'a> {
     pub(crate) standard: [OwnedFd; 3],
 }
 
+/// What an attempt was answered so far.
+enum Answered {
+    /// Nothing yet.
+    Not,
+    /// A person approved, once.
+    ByAPerson,
+    /// Policy alone gave a grant, which may go to another launch of the same user: then it gives another for the same thing.
+    ByPolicy { application: Box<Application>, left: u32 },
+}
+
+impl Answered {
+    /// Policy gave one more.
+    fn by_policy(self, application: Application) -> Self {
+        let left = match self {
+            Self::Not | Self::ByAPerson => MOST_GRANTS,
+            Self::ByPolicy { left, .. } => left,
+        };
+        Self::ByPolicy { application: Box::new(application), left: left - 1 }
+    }
+
+    /// Whether this may still be asked for, or given, in this attempt.
+    fn covers(&self, asked: &Application) -> bool {
+        match self {
+            Self::Not => true,
+            Self::ByAPerson => false,
+            Self::ByPolicy { application, left } => *left > 0 && **application == *asked,
+        }
+    }
+}
+
 impl Attempted<'_> {
     /// Sees it through.
     pub(crate) fn see_through(mut self, line: &mut Connection) -> Result<Told, Lost> {
-        let mut approved = false;
-        // What policy alone gave a grant for, and how often: a grant may go to another launch of the same user, but not
-        // for ever, as it would where a clock that was set right makes every new grant start in the future.
-        let mut given = None;
-        let mut rounds = 0;
+        let mut answered = Answered::Not;
         loop {
             let (measured, now, decision) = match self.decide() {
                 Ok(decided) => decided,
@@ -63,23 +90,24 @@ impl Attempted<'_> {
             };
             match decision.verdict {
                 Verdict::Refused { refusal } => return Ok(Told::Last(self.refuse(&measured, &refusal))),
-                Verdict::Launch { end, offer, .. } if !approved && is_running_low(&offer, end, now) => {
+                Verdict::Launch { end, offer, .. }
+                    if matches!(answered, Answered::Not) && is_running_low(&offer, end, now) =>
+                {
                     let offered = Offered::new(measured, offer, now);
                     if let Some(refused) = self.grant(line, &offered)? {
                         return Ok(Told::Last(refused));
                     }
-                    approved = true;
-                    given = Some(offered.application);
+                    answered = answered.by_policy(offered.application);
                 }
                 Verdict::Launch { grant, offer, .. } => match self.elevator.holdings.take(grant, now) {
                     Ok(taken) => return Ok(self.launch(line, measured, &taken, &offer, now)),
                     // Another launch of the same user took it first: policy gives one to each.
-                    Err(NotTaken::Gone) if !approved || given.as_ref() == Some(&measured.application) => {}
+                    Err(NotTaken::Gone) if answered.covers(&measured.application) => {}
                     Err(NotTaken::Gone) => return Ok(Told::Last(self.changed(&measured))),
                     Err(NotTaken::Io(error)) => return Ok(Told::Last(of_elevon(&error.to_string()))),
                 },
-                Verdict::Offered { .. } if approved && given.as_ref() != Some(&measured.application) => {
-                    // What was approved is not what is there now.
+                // What was approved is not what is there now.
+                Verdict::Offered { .. } if !answered.covers(&measured.application) => {
                     return Ok(Told::Last(self.changed(&measured)));
                 }
                 Verdict::Offered { offer } => {
@@ -90,9 +118,8 @@ impl Attempted<'_> {
                     if let Some(refused) = refused {
                         return Ok(Told::Last(refused));
                     }
-                    approved = true;
-                    rounds += 1;
-                    given = (by_policy && rounds < MOST_ROUNDS).then_some(offered.application);
+                    answered =
+                        if by_policy { answered.by_policy(offered.application) } else { Answered::ByAPerson };
                 }
             }
         }
