@@ -1,6 +1,6 @@
 //! The elevator's parts, and what follows from one for the others: a sheet for what runs, an end for the record.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
@@ -20,7 +20,7 @@ use crate::caller::Confinement;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::files;
-use crate::holdings::Holdings;
+use crate::holdings::{Accepted, Holdings};
 use crate::journal::Journal;
 use crate::launch::{Order, containment};
 use crate::launches::{Ended, Launch, Launches};
@@ -28,6 +28,9 @@ use crate::measure::Known;
 use crate::packages::Packages;
 use crate::spawner::Spawner;
 use crate::waiting::Waiting;
+
+/// How soon it is tried again to record what a full disk did not take.
+const AGAIN: Span = Span::from_secs(1);
 
 /// All parts of the elevator.
 pub(crate) struct Elevator {
@@ -142,7 +145,8 @@ impl Elevator {
             self.record(What::LaunchEnded { launch, grant, user, reason: EndReason::Rebooted, exit: None })?;
         }
         if let Some(sheet) = self.holdings.sheet() {
-            self.enforce(&sheet)?;
+            self.end_what_may_not_run(&sheet);
+            self.report_revocations()?;
         }
         Ok(())
     }
@@ -176,18 +180,25 @@ impl Elevator {
                 return Err(cause);
             }
         };
-        self.follow(&accepted.sheet, accepted.is_news, bundle.is_some()).map_err(|error| error.to_string())
+        let not_stored = accepted.not_stored.clone();
+        self.follow(accepted, bundle.is_some()).map_err(|error| error.to_string())?;
+        not_stored.map_or(Ok(()), Err)
     }
 
-    fn follow(&self, sheet: &Sheet, is_news: bool, new_bundle: bool) -> Result<(), NotRecorded> {
+    fn follow(&self, accepted: Accepted, new_bundle: bool) -> Result<(), NotRecorded> {
+        let sheet = &accepted.sheet;
+        self.clock.saw(sheet.issued);
+        self.end_what_may_not_run(sheet);
+        // Those who wait go on before the paperwork.
+        self.waiting.wake();
+        self.report_revocations()?;
         if let Some(journal) = self.journal() {
             journal.stored(sheet.stored)?;
         }
-        self.clock.saw(sheet.issued);
-        self.enforce(sheet)?;
-        // Those who wait go on before the paperwork.
-        self.waiting.wake();
-        if is_news {
+        if accepted.not_stored.is_some() {
+            return Ok(());
+        }
+        if accepted.is_news {
             let grants = sheet.grants.iter().map(|grant| grant.id).collect();
             self.record(What::SheetDelivered {
                 version: sheet.version,
@@ -204,8 +215,7 @@ impl Elevator {
         Ok(())
     }
 
-    /// Ends what may not run any more, and reports revocations under which nothing runs.
-    fn enforce(&self, sheet: &Sheet) -> Result<(), NotRecorded> {
+    fn end_what_may_not_run(&self, sheet: &Sheet) {
         let now = self.clock.for_the_record();
         let revoked = |launch: &Launch| {
             let gone = launch.end > now
@@ -216,19 +226,20 @@ impl Elevator {
         let at_once = |reason| Order { reason, grace: Span::ZERO };
         self.launches.end(at_once(EndReason::Revoked), revoked);
         self.launches.end(at_once(EndReason::Locked), |launch| self.is_forbidden(launch, now));
-        self.report_revocations()
     }
 
+    /// Reports the revocations under which nothing runs any more.
     fn report_revocations(&self) -> Result<(), NotRecorded> {
         let Some(sheet) = self.holdings.sheet() else {
             return Ok(());
         };
         for grant in &sheet.revoking {
+            // Held while it is recorded, so that two who look at once report it once.
             let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
             let runs = self.launches.all().iter().any(|launch| launch.grant == *grant);
-            if !runs && reported.insert(*grant) {
-                drop(reported);
+            if !runs && !reported.contains(grant) {
                 self.record(What::GrantRevocationEnforced { grant: *grant })?;
+                reported.insert(*grant);
             }
         }
         Ok(())
@@ -253,14 +264,25 @@ impl Elevator {
 
     // ---- what ended ----
 
-    /// Tells of each launch that is over; for a thread of its own.
+    /// Tells of each launch that is over; for a thread of its own. What cannot be told while the disk is full is told later.
     pub(crate) fn watch_launches(&self) -> Result<()> {
+        let mut untold = VecDeque::new();
+        let mut patience = None;
         loop {
-            for ended in self.launches.wait().context("could not watch over sessions")? {
-                self.conclude(&ended)?;
-                self.report_revocations()?;
-            }
+            untold.extend(self.launches.wait(patience).context("could not watch over sessions")?);
+            patience = match self.tell(&mut untold) {
+                Err(NotRecorded::Io(error)) if error.kind() == io::ErrorKind::StorageFull => Some(AGAIN),
+                told => told.map(|()| None)?,
+            };
         }
+    }
+
+    fn tell(&self, untold: &mut VecDeque<Ended>) -> Result<(), NotRecorded> {
+        while let Some(ended) = untold.front() {
+            self.conclude(ended)?;
+            untold.pop_front();
+        }
+        self.report_revocations()
     }
 
     fn conclude(&self, ended: &Ended) -> Result<(), NotRecorded> {

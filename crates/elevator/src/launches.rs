@@ -118,13 +118,20 @@ impl Launches {
         files::write_json_fast(&self.path(launch.launch, "json"), launch)
     }
 
-    /// Watches over a launch's session from now on.
-    pub(crate) fn watch_over(&self, launch: Launch, process: OwnedFd) -> io::Result<()> {
-        self.announce(&launch)?;
+    /// Watches over a launch's session from now on. One that cannot be put on file, where an elevator that comes after this
+    /// one looks for it, is ended.
+    pub(crate) fn watch_over(&self, launch: Launch, process: OwnedFd) {
+        let id = launch.launch;
+        let announced = self.announce(&launch);
         let live = Live { launch, process: Arc::new(process), ordered: None, overdue: false };
-        self.live().insert(live.launch.launch, live);
+        self.live().insert(id, live);
         self.wake();
-        Ok(())
+        if let Err(error) = announced {
+            eprintln!(
+                "elevon-elevator: launch {id} is ended, since its session could not be put on file: {error}"
+            );
+            self.end(Order { reason: EndReason::Failed, grace: Span::ZERO }, |launch| launch.launch == id);
+        }
     }
 
     /// Takes a launch that never came to run off file.
@@ -156,7 +163,7 @@ impl Launches {
             let done = self.path(launch.launch, "outcome").exists();
             let process = launch.session.filter(|_| launch.boot == boot && !done).and_then(Process::open);
             match process {
-                Some(process) => self.watch_over(launch, process)?,
+                Some(process) => self.watch_over(launch, process),
                 None if launch.boot == boot => over.push(self.conclude(launch, None)),
                 None => over.push(Ended { launch, reason: EndReason::Rebooted, exit: None }),
             }
@@ -174,7 +181,7 @@ impl Launches {
         self.live().values().map(|live| live.launch.clone()).collect()
     }
 
-    /// Whether this process is a session, or the monitor or program of one.
+    /// Whether this process is a session.
     pub(crate) fn includes_session(&self, pid: i32) -> bool {
         self.live().values().any(|live| live.launch.session.is_some_and(|session| session.pid == pid))
     }
@@ -214,12 +221,12 @@ impl Launches {
         self.wake();
     }
 
-    /// Waits until some launches are over, and gives them with what their sessions left on file. Steps in where a session
-    /// died or did not do its work.
-    pub(crate) fn wait(&self) -> io::Result<Vec<Ended>> {
+    /// Waits until some launches are over, for so long at most, and gives them with what their sessions left on file. Steps
+    /// in where a session died or did not do its work.
+    pub(crate) fn wait(&self, patience: Option<Span>) -> io::Result<Vec<Ended>> {
         let watched: Vec<(LaunchId, Arc<OwnedFd>)> =
             self.live().iter().map(|(id, live)| (*id, Arc::clone(&live.process))).collect();
-        let timeout = self.step_in();
+        let timeout = self.step_in(patience);
         let mut ready = vec![PollFd::from_borrowed_fd(self.news.as_fd(), PollFlags::IN)];
         ready.extend(
             watched.iter().map(|(_, process)| PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)),
@@ -241,8 +248,8 @@ impl Launches {
     }
 
     /// Kills what has outlived its deadline, and says when to look again.
-    fn step_in(&self) -> Option<Timespec> {
-        let mut next: Option<Span> = None;
+    fn step_in(&self, patience: Option<Span>) -> Option<Timespec> {
+        let mut next = patience;
         for live in self.live().values_mut().filter(|live| !live.overdue) {
             let ordered = live.ordered.map(|(_, by)| by);
             let Some(deadline) = live.launch.deadline.into_iter().chain(ordered).min() else {

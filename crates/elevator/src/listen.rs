@@ -124,9 +124,7 @@ fn converse(elevator: &Elevator, stream: UnixStream) {
         Err(stranger) => return turn_away(elevator, socket, &stranger),
     };
     // A client that connects and says nothing gives its thread back.
-    let limit = |timeout| {
-        rustix::net::sockopt::set_socket_timeout(&socket, rustix::net::sockopt::Timeout::Recv, timeout)
-    };
+    let limit = |timeout| set_socket_timeout(&socket, Timeout::Recv, timeout);
     if limit(Some(PATIENCE)).is_err() {
         return;
     }

@@ -51,7 +51,7 @@ impl Attempted<'_> {
     pub(super) fn not_ready(&self, measured: &Measured, cause: NotReady) -> Refused {
         match cause {
             NotReady::NotEnrolled => no_policy(),
-            NotReady::LeaseEnded { .. } => {
+            NotReady::LeaseEnded => {
                 self.record_refusal(
                     Some((&measured.application, &measured.argv)),
                     DenyReason::LeaseEnded,

@@ -1,6 +1,6 @@
 //! From a grant to a session: the launch on record and on file, then the session that takes over the conversation.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use elevon_policy::decide::Offer;
 use elevon_policy::event::{EndReason, What};
@@ -61,32 +61,52 @@ impl Attempted<'_> {
             cgroup,
             session: None,
         };
-        let started = || -> Result<_, String> {
-            elevator.launches.announce(&launch).map_err(|error| error.to_string())?;
-            if taken.started {
-                let started = What::GrantStarted { grant: taken.grant.id, end: taken.end };
-                elevator.record(started).map_err(|error| error.to_string())?;
-            }
-            elevator.record(launch_started(&launch, offer)).map_err(|error| error.to_string())
-        };
-        if let Err(cause) = started() {
-            elevator.launches.forget(&launch);
-            return Err(cause);
-        }
-        let (plan, descriptors) = self.plan(line, &launch, taken, deadline, measured.program)?;
-        match elevator.spawner.spawn(&plan, &descriptors) {
-            Ok(spawned) => {
-                launch.session = Process::of(spawned.pid);
-                let watched = elevator.launches.watch_over(launch.clone(), spawned.process);
-                watched.map_err(|error| format!("could not put the launch on file: {error}"))?;
+        let begun = self.begin(line, &mut launch, measured.program, taken, offer, deadline);
+        match begun {
+            Ok(session) => {
+                elevator.launches.watch_over(launch.clone(), session);
                 self.look_again(&launch, now);
                 Ok(())
             }
-            Err(error) => {
-                let (reason, user) = (EndReason::Failed, launch.user.clone());
-                let ended = What::LaunchEnded { launch: id, grant: launch.grant, user, reason, exit: None };
-                elevator.record(ended).map_err(|error| error.to_string())?;
+            Err(cause) => {
                 elevator.launches.forget(&launch);
+                Err(cause)
+            }
+        }
+    }
+
+    /// On file, on record, and only then in a session. What is on record as started and does not come to run is on record
+    /// as ended.
+    fn begin(
+        &self,
+        line: &Connection,
+        launch: &mut Launch,
+        program: Program,
+        taken: &Taken,
+        offer: &Offer,
+        deadline: Uptime,
+    ) -> Result<OwnedFd, String> {
+        let elevator = self.elevator;
+        let record = |what| elevator.record(what).map_err(|error| error.to_string());
+        let (plan, descriptors) = self.plan(line, launch, taken, deadline, program)?;
+        elevator.launches.announce(launch).map_err(|error| error.to_string())?;
+        if taken.started {
+            record(What::GrantStarted { grant: taken.grant.id, end: taken.end })?;
+        }
+        record(launch_started(launch, offer))?;
+        match elevator.spawner.spawn(&plan, &descriptors) {
+            Ok(spawned) => {
+                launch.session = Process::of(spawned.pid);
+                Ok(spawned.process)
+            }
+            Err(error) => {
+                record(What::LaunchEnded {
+                    launch: launch.launch,
+                    grant: launch.grant,
+                    user: launch.user.clone(),
+                    reason: EndReason::Failed,
+                    exit: None,
+                })?;
                 Err(format!("could not make a session: {error}"))
             }
         }

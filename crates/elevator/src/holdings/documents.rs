@@ -1,7 +1,7 @@
 //! Signed documents: verified before they are believed, on disk before they are in force.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use elevon_policy::application::Sha256;
@@ -12,17 +12,17 @@ use elevon_policy::sheet::Sheet;
 use elevon_wire::channel::Trust;
 use elevon_wire::signed::{Purpose, Signed};
 
-use super::{Accepted, Documents, Holdings};
+use super::{Accepted, Documents, Held, Holdings};
 use crate::files;
 
 impl Holdings {
-    /// Takes a sheet, and the bundle where it is a new one, or says why not; what is held then stays in force.
+    /// Takes a sheet, and the bundle where it is a new one, or says why not; what is held then stays in force. News that
+    /// cannot be stored is in force nevertheless, though not held to have come: a full disk keeps no right alive.
     pub(crate) fn accept(&self, sheet: &Signed, bundle: Option<&Signed>) -> Result<Accepted, String> {
         let trust = self.trust().ok_or("this computer is not enrolled")?;
-        let documents = verify(&trust, sheet, bundle, || self.bundle_in_hand())?;
+        let documents = self.verify(&trust, sheet, bundle)?;
         let mut held = self.held();
-        let before = held.documents.as_ref().map(|documents| Arc::clone(&documents.sheet));
-        if let Some(before) = &before {
+        if let Some(before) = held.documents.as_ref().map(|documents| &documents.sheet) {
             let order = |sheet: &Sheet| (sheet.version, sheet.issued);
             if order(&documents.sheet) < order(before) {
                 return Err(format!(
@@ -33,27 +33,37 @@ impl Holdings {
                 ));
             }
         }
-        let store = || -> io::Result<()> {
-            // The bundle first, under a name of its own: after a crash the sheet that is there has its bundle.
-            if let Some(bundle) = bundle {
-                files::write(&self.bundle_path(documents.sheet.bundle), &serde_json::to_vec(bundle)?)?;
-            }
-            files::write(&self.state.join("sheet.signed"), &serde_json::to_vec(sheet)?)
-        };
-        store().map_err(|error| format!("the documents could not be stored: {error}"))?;
-        let sheet = Arc::clone(&documents.sheet);
-        if let Some(old) = before.as_ref().map(|before| before.bundle).filter(|old| *old != sheet.bundle) {
+        let new = Arc::clone(&documents.sheet);
+        let is_news = held.stored.as_ref().is_none_or(|stored| stored.version != new.version);
+        let stored = self.store(&mut held, &new, sheet, bundle);
+        held.documents = Some(documents);
+        let kept = self.change(&mut held, |local| {
+            local.take_answers(&new.answers);
+            local.forget(new.issued);
+        });
+        let not_stored =
+            stored.and(kept).err().map(|error| format!("what the server sent could not be stored: {error}"));
+        Ok(Accepted { sheet: new, is_news, not_stored })
+    }
+
+    fn store(
+        &self,
+        held: &mut Held,
+        new: &Arc<Sheet>,
+        sheet: &Signed,
+        bundle: Option<&Signed>,
+    ) -> io::Result<()> {
+        // The bundle first, under a name of its own: after a crash the sheet that is there has its bundle.
+        if let Some(bundle) = bundle {
+            files::write_json(&self.bundle_path(new.bundle), bundle)?;
+        }
+        files::write_json(&self.state.join("sheet.signed"), sheet)?;
+        let before = held.stored.replace(Arc::clone(new));
+        if let Some(old) = before.map(|before| before.bundle).filter(|old| *old != new.bundle) {
             // A bundle that is left over is only a little room on the disk.
             let _ = files::remove(&self.bundle_path(old));
         }
-        held.documents = Some(documents);
-        let is_news = before.is_none_or(|before| before.version != sheet.version);
-        let kept = self.change(&mut held, |local| {
-            local.take_answers(&sheet.answers);
-            local.forget(sheet.issued);
-        });
-        kept.map_err(|error| format!("what became of requests could not be stored: {error}"))?;
-        Ok(Accepted { sheet, is_news })
+        Ok(())
     }
 
     /// The rules in hand that match nothing here, and why.
@@ -83,57 +93,62 @@ impl Holdings {
     }
 
     pub(super) fn take_up_documents(&self, trust: &Trust) -> Result<Option<Documents>, String> {
-        let read = |path: &Path| files::read_json::<Signed>(path).map_err(|error| error.to_string());
-        let Some(sheet) = read(&self.state.join("sheet.signed"))? else {
-            return Ok(None);
+        let taken = match files::read_json::<Signed>(&self.state.join("sheet.signed")) {
+            Ok(None) => return Ok(None),
+            Ok(Some(sheet)) => self.verify(trust, &sheet, None),
+            Err(error) => Err(error.to_string()),
         };
-        let wanted: Sheet = sheet.open(&trust.server_key, Purpose::Sheet).map_err(|cause| {
-            format!("the stored sheet is not taken, nothing is elevated until the server is reached: {cause}")
-        })?;
-        let bundle = read(&self.bundle_path(wanted.bundle))?;
-        verify(trust, &sheet, bundle.as_ref(), || None).map(Some).map_err(|cause| {
-            format!(
-                "what is stored does not verify, nothing is elevated until the server is reached: {cause}"
-            )
+        taken.map(Some).map_err(|cause| {
+            format!("what is stored is not taken, nothing is elevated until the server is reached: {cause}")
         })
+    }
+
+    /// Opens both documents, or says which one is not what it should be.
+    fn verify(&self, trust: &Trust, sheet: &Signed, bundle: Option<&Signed>) -> Result<Documents, String> {
+        let sheet: Sheet = sheet
+            .open(&trust.server_key, Purpose::Sheet)
+            .map_err(|cause| format!("the sheet is not taken: {cause}"))?;
+        if sheet.computer != trust.computer {
+            return Err(format!(
+                "the sheet is for computer {}, this is computer {}",
+                sheet.computer, trust.computer
+            ));
+        }
+        let bundle = match bundle {
+            Some(sent) => open_bundle(trust, sent, sheet.bundle)?,
+            None => match self.bundle_in_hand(sheet.bundle) {
+                Some(bundle) => bundle,
+                None => {
+                    let stored = files::read_json::<Signed>(&self.bundle_path(sheet.bundle));
+                    let stored = stored.map_err(|error| error.to_string())?;
+                    open_bundle(
+                        trust,
+                        &stored.ok_or("the bundle that the sheet goes with is missing")?,
+                        sheet.bundle,
+                    )?
+                }
+            },
+        };
+        Ok(Documents { sheet: Arc::new(sheet), bundle })
     }
 
     fn bundle_path(&self, digest: Sha256) -> PathBuf {
         self.state.join(format!("bundle-{digest}.signed"))
     }
 
-    fn bundle_in_hand(&self) -> Option<(Sha256, Arc<Bundle>)> {
+    fn bundle_in_hand(&self, digest: Sha256) -> Option<Arc<Bundle>> {
         let held = self.held();
-        held.documents.as_ref().map(|documents| (documents.sheet.bundle, Arc::clone(&documents.bundle)))
+        let documents = held.documents.as_ref().filter(|documents| documents.sheet.bundle == digest);
+        documents.map(|documents| Arc::clone(&documents.bundle))
     }
 }
 
-/// Opens both documents, or says which one is not what it should be.
-fn verify(
-    trust: &Trust,
-    sheet: &Signed,
-    bundle: Option<&Signed>,
-    in_hand: impl FnOnce() -> Option<(Sha256, Arc<Bundle>)>,
-) -> Result<Documents, String> {
-    let sheet: Sheet = sheet
-        .open(&trust.server_key, Purpose::Sheet)
-        .map_err(|cause| format!("the sheet is not taken: {cause}"))?;
-    if sheet.computer != trust.computer {
-        return Err(format!(
-            "the sheet is for computer {}, this is computer {}",
-            sheet.computer, trust.computer
-        ));
+fn open_bundle(trust: &Trust, signed: &Signed, digest: Sha256) -> Result<Arc<Bundle>, String> {
+    if signed.digest() != digest {
+        return Err("the bundle is another one than the sheet goes with".into());
     }
-    let bundle = match bundle {
-        Some(signed) if signed.digest() == sheet.bundle => signed
-            .open(&trust.server_key, Purpose::Bundle)
-            .map(Arc::new)
-            .map_err(|cause| format!("the bundle is not taken: {cause}"))?,
-        Some(_) => return Err("the bundle is another one than the sheet goes with".into()),
-        None => match in_hand() {
-            Some((digest, bundle)) if digest == sheet.bundle => bundle,
-            _ => return Err("the bundle that the sheet goes with is missing".into()),
-        },
-    };
-    Ok(Documents { sheet: Arc::new(sheet), bundle })
+    signed
+        .open(&trust.server_key, Purpose::Bundle)
+        .map(Arc::new)
+        .map_err(|cause| format!("the bundle is not taken: {cause}"))
 }

@@ -1,5 +1,5 @@
 //! What this computer holds: whom it trusts, the signed documents in force, and what became of grants and requests here.
-//! Everything is on disk before anyone acts on it.
+//! Everything is on disk before anyone acts on it, but for what a new sheet takes away.
 
 mod documents;
 mod grants;
@@ -37,6 +37,8 @@ pub(crate) struct Holdings {
 struct Held {
     trust: Option<Trust>,
     documents: Option<Documents>,
+    /// The sheet that is on disk: the same one, but while the disk is full.
+    stored: Option<Arc<Sheet>>,
     local: Local,
 }
 
@@ -81,10 +83,7 @@ pub(crate) enum NotReady {
     /// The computer is not enrolled, or has no policy yet.
     NotEnrolled,
     /// The sheet is too old to be relied on.
-    LeaseEnded {
-        /// Since when.
-        since: Timestamp,
-    },
+    LeaseEnded,
 }
 
 /// What a newly accepted sheet means for what runs.
@@ -92,8 +91,10 @@ pub(crate) enum NotReady {
 pub(crate) struct Accepted {
     /// The sheet.
     pub(crate) sheet: Arc<Sheet>,
-    /// Whether it is another version than the one before.
+    /// Whether it is another version than the one on disk before.
     pub(crate) is_news: bool,
+    /// Why it is in force only until the elevator ends, if it is: it should be sent again.
+    pub(crate) not_stored: Option<String>,
 }
 
 /// A grant, taken for one launch.
@@ -126,7 +127,11 @@ impl Holdings {
         let trust = holdings.held().trust.clone();
         if let Some(trust) = trust {
             match holdings.take_up_documents(&trust) {
-                Ok(documents) => holdings.held().documents = documents,
+                Ok(documents) => {
+                    let mut held = holdings.held();
+                    held.stored = documents.as_ref().map(|documents| Arc::clone(&documents.sheet));
+                    held.documents = documents;
+                }
                 Err(cause) => complaints.push(cause),
             }
         }
@@ -152,10 +157,10 @@ impl Holdings {
         self.held().trust.clone()
     }
 
-    /// What the agent is told; `recorded` is the number of the last event.
+    /// What the agent is told, which is what would be there after a restart; `recorded` is the number of the last event.
     pub(crate) fn holds(&self, recorded: u64) -> Holds {
         let held = self.held();
-        let sheet = held.documents.as_ref().map(|documents| &documents.sheet);
+        let sheet = held.stored.as_ref();
         Holds {
             computer: held.trust.as_ref().map(|trust| trust.computer),
             sheet: sheet.map_or(0, |sheet| sheet.version.0),
@@ -184,7 +189,7 @@ impl Holdings {
             (documents, grants)
         };
         if now >= documents.sheet.lease_ends {
-            return Err(NotReady::LeaseEnded { since: documents.sheet.lease_ends });
+            return Err(NotReady::LeaseEnded);
         }
         let holdings =
             decide::Holdings { bundle: &documents.bundle, locks: &documents.sheet.locks, grants: &grants };

@@ -96,6 +96,25 @@ fn documents_are_taken_and_found_again() {
 }
 
 #[test]
+fn what_cannot_be_stored_is_gone_and_comes_again() {
+    let state = tempfile::tempdir().expect("temporary directory");
+    let holdings = enrolled(state.path());
+    let given = for_an_hour(1, Launches::Any);
+    holdings.accept(&sign(&sheet(3, vec![given.clone()])), Some(&bundle())).expect("taken");
+    // As a disk that is full would: the new file cannot be written.
+    let in_the_way = state.path().join("sheet.signed.new");
+    std::fs::create_dir(&in_the_way).expect("made");
+    let accepted = holdings.accept(&sign(&sheet(4, Vec::new())), None).expect("taken");
+    assert!(accepted.not_stored.is_some_and(|cause| cause.contains("could not be stored")));
+    assert!(!holdings.in_force(given.id));
+    assert_eq!(holdings.holds(0).sheet, 3);
+    std::fs::remove_dir(&in_the_way).expect("removed");
+    let again = holdings.accept(&sign(&sheet(4, Vec::new())), None).expect("taken");
+    assert_eq!((again.is_news, again.not_stored), (true, None));
+    assert_eq!(holdings.holds(0).sheet, 4);
+}
+
+#[test]
 fn documents_that_are_not_what_they_should_be_change_nothing() {
     let state = tempfile::tempdir().expect("temporary directory");
     let holdings = enrolled(state.path());
