@@ -1,5 +1,6 @@
 //! Developer commands, and the house rules as tests. `cargo xtask help` lists them.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -10,6 +11,7 @@ mod clock;
 mod demo;
 mod deny;
 mod fuzz;
+mod manual;
 mod packages;
 mod postgres;
 mod program;
@@ -55,6 +57,12 @@ enum Command {
         #[arg(last = true)]
         more: Vec<String>,
     },
+    /// Writes manual pages and completions for bash, zsh and fish, made from what the programs say about themselves.
+    Manual {
+        /// A folder laid out as /usr/share is; the target directory's `manual` when none is named.
+        #[arg(long, value_name = "FOLDER")]
+        into: Option<PathBuf>,
+    },
     /// Fuzzes one target, or lists them. Works with the stable toolchain; needs a C++ compiler.
     Fuzz {
         /// Such as `frame`.
@@ -73,6 +81,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::tidy(),
         Command::Bless => bless::bless(),
         Command::Bench { name, more } => bench::bench(name.as_deref(), &more),
+        Command::Manual { into } => manual::manual(into),
         Command::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
     };
     match done {

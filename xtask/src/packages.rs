@@ -21,7 +21,7 @@ enum Shown {
     Folder(&'static str),
 }
 
-const PACKAGES: [Package; 12] = [
+const PACKAGES: [Package; 16] = [
     Package { name: "postgresql", shown_by: Shown::Postgres },
     Package {
         name: "chromium",
@@ -35,6 +35,10 @@ const PACKAGES: [Package; 12] = [
     Package { name: "rpm", shown_by: Shown::Program(&["rpm", "rpmbuild"]) },
     Package { name: "vim", shown_by: Shown::Program(&["vim"]) },
     Package { name: "procps", shown_by: Shown::Program(&["top"]) },
+    Package { name: "bash-completion", shown_by: Shown::Folder("/usr/share/bash-completion") },
+    Package { name: "zsh", shown_by: Shown::Program(&["zsh"]) },
+    Package { name: "fish", shown_by: Shown::Program(&["fish"]) },
+    Package { name: "mandoc", shown_by: Shown::Program(&["mandoc"]) },
     Package { name: "acl", shown_by: Shown::Program(&["setfacl"]) },
     Package { name: "passwd", shown_by: Shown::Program(&["useradd"]) },
     Package { name: "g++", shown_by: Shown::Program(&["g++", "c++", "clang++"]) },

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::clock::Stopwatch;
 use crate::postgres::Postgres;
 use crate::program::{cargo, find, is_root, output, program, run};
-use crate::{deny, packages, tidy};
+use crate::{deny, manual, packages, tidy};
 
 struct Step {
     name: &'static str,
@@ -18,7 +18,7 @@ struct Step {
     next: &'static str,
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step {
         name: "packages",
         what: "the system's packages that later steps need are there, or are installed",
@@ -48,6 +48,12 @@ const STEPS: [Step; 11] = [
         what: "every program builds",
         run: build,
         next: "`cargo build --workspace` shows the errors",
+    },
+    Step {
+        name: "manual",
+        what: "manual pages and completions are made, and bash, zsh, fish, groff and mandoc make sense of them",
+        run: manual::check,
+        next: "`cargo xtask manual` writes them to look at; they come from each program's --help",
     },
     Step {
         name: "units",

@@ -45,7 +45,7 @@ pub(crate) struct Overrides {
 const DEFAULT_FILE: &str = "/etc/elevon/agent.toml";
 
 /// Settings by their flags.
-const FLAGS: [&str; 5] = ["config", "state-dir", "elevator-socket", "elevator-state-dir", "user"];
+pub(crate) const FLAGS: [&str; 5] = ["config", "state-dir", "elevator-socket", "elevator-state-dir", "user"];
 
 impl Overrides {
     /// From `ELEVON_…` variables.

@@ -121,14 +121,14 @@ Commands:
   run                      carry, until a signal ends it; as the agent's user (from root it becomes that user)
   status                   say whether elevator and server are there; exit status 0 when all is well, else 1
 
-Options, also as ELEVON_… in the environment and as keys of the settings file:
-  --config FILE              settings [/etc/elevon/agent.toml]
-  --state-dir DIR            the agent's keys and certificates [/var/lib/elevon-agent]
-  --elevator-socket PATH     where the elevator listens for the agent [/run/elevon/agent.sock]
-  --elevator-state-dir DIR   the elevator's state; only enroll uses it [/var/lib/elevon]
-  --user NAME                the agent's user [elevon]
-  -h, --help                 this page
-  -V, --version              the version
+Options (also as keys of the settings file, and as ELEVON_… in the environment):
+  --config FILE                 settings [/etc/elevon/agent.toml]
+  --state-dir FOLDER            the agent's keys and certificates [/var/lib/elevon-agent]
+  --elevator-socket PATH        where the elevator listens for the agent [/run/elevon/agent.sock]
+  --elevator-state-dir FOLDER   the elevator's state; only enroll uses it [/var/lib/elevon]
+  --user USER                   the agent's user [elevon]
+  -h, --help                    this page
+  -V, --version                 the version
 ";
 
 #[cfg(test)]
@@ -137,6 +137,20 @@ mod tests {
 
     fn parsed(line: &[&str]) -> Result<Act> {
         parse(line.iter().map(OsString::from), Overrides::default()).map(|(act, _)| act)
+    }
+
+    /// The manual page and completions are made from it.
+    #[test]
+    fn the_page_names_every_option_and_no_other() {
+        let words = HELP.split([' ', '[', ']', ',', '\n']);
+        let named: Vec<&str> = words.filter_map(|word| word.strip_prefix("--")).collect();
+        for option in &named {
+            let known = ["help", "version", "again"].contains(option) || config::FLAGS.contains(option);
+            assert!(known, "there is no --{option}");
+        }
+        for option in config::FLAGS.iter().chain(&["help", "version", "again"]) {
+            assert!(named.contains(option), "the page does not tell of --{option}");
+        }
     }
 
     #[test]

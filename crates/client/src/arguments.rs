@@ -333,6 +333,27 @@ mod tests {
         }
     }
 
+    /// Manual pages and completions are made from these pages.
+    #[test]
+    fn the_pages_name_every_option_and_no_other() {
+        let pages =
+            [("run", RUN), ("explain", EXPLAIN), ("status", STATUS), ("cancel", CANCEL), ("end", END)];
+        for (command, page) in pages {
+            for option in
+                page.split([' ', '[', ']', '\n']).filter(|word| word.len() > 2 && word.starts_with("--"))
+            {
+                let refused = parse(&[command, option]).err().map(|usage| usage.0).unwrap_or_default();
+                assert!(!refused.contains("no option"), "elevon {command} {option}: {refused}");
+            }
+        }
+        let taken = include_str!("arguments.rs").split("Long(\"").skip(1);
+        for option in taken.filter_map(|rest| rest.split('"').next()).filter(|option| option.len() > 1) {
+            let told =
+                HELP.contains(option) || pages.iter().any(|(_, page)| page.contains(&format!("--{option}")));
+            assert!(told, "no page tells of --{option}");
+        }
+    }
+
     #[test]
     fn usage_errors_say_what_was_expected() {
         for (line, told) in [

@@ -92,3 +92,27 @@ fn from_file(named: Option<&Path>) -> Result<Given> {
     };
     toml::from_str(&text).with_context(|| format!("could not understand settings in {}", path.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The manual page and completions are made from it.
+    #[test]
+    fn the_page_names_every_option_and_no_other() {
+        let words = crate::HELP.split([' ', ',', '\n']);
+        let named: Vec<&str> = words.filter_map(|word| word.strip_prefix("--")).collect();
+        for option in named.iter().filter(|option| !["help", "version"].contains(option)) {
+            let flag = format!("--{option}");
+            assert!(
+                from_flags(lexopt::Parser::from_args([flag.as_str(), "x"])).is_ok(),
+                "there is no {flag}"
+            );
+        }
+        for taken in
+            include_str!("config.rs").split("Long(\"").skip(1).filter_map(|rest| rest.split('"').next())
+        {
+            assert!(taken.len() < 2 || named.contains(&taken), "the page does not tell of --{taken}");
+        }
+    }
+}

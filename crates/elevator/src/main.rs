@@ -57,8 +57,9 @@ Options (also as keys of the settings file, and as ELEVON_… in the environment
   --config FILE        settings file [/etc/elevon/elevator.toml]
   --state-dir FOLDER   its state, root only [/var/lib/elevon]
   --run-dir FOLDER     its sockets [/run/elevon]
-  --agent-user NAME    the account the agent runs under [elevon]
-  --help, --version
+  --agent-user USER    the account the agent runs under [elevon]
+  -h, --help           this page
+  -V, --version        the version
 ";
 
 fn main() -> ExitCode {
@@ -73,6 +74,11 @@ fn main() -> ExitCode {
 
 fn dispatch() -> Result<ExitCode> {
     use lexopt::prelude::*;
+    // Also after a command, where somebody may look for more.
+    if std::env::args_os().skip(2).any(|word| word == "--help" || word == "-h") {
+        print!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut arguments = lexopt::Parser::from_env();
     let first = arguments.next()?;
     match first {

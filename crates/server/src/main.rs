@@ -22,7 +22,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 #[derive(Parser)]
-#[command(name = "elevon-server", version, about = "Elevon's control server: console, API, agents' channel")]
+#[command(
+    name = "elevon-server",
+    version,
+    about = "Elevon's control server: console, API, agents' channel",
+    disable_help_subcommand = true
+)]
 struct Arguments {
     #[command(flatten)]
     flags: Flags,
@@ -75,17 +80,27 @@ enum Command {
 enum AccountCommand {
     /// Make an account; the password is asked for, or read from standard input
     Create {
+        /// The name to sign in with
         name: String,
         /// owner, administrator, approver or auditor
         #[arg(long)]
         role: Role,
     },
     /// Give an account another password, asked for or read from standard input; its sessions end
-    Password { name: String },
+    Password {
+        /// An account's name
+        name: String,
+    },
     /// Let an account sign in no more; its sessions end
-    Disable { name: String },
+    Disable {
+        /// An account's name
+        name: String,
+    },
     /// Let an account sign in again
-    Enable { name: String },
+    Enable {
+        /// An account's name
+        name: String,
+    },
 }
 
 #[derive(Subcommand)]
@@ -99,7 +114,7 @@ enum EnrollmentTokenCommand {
         #[arg(long, default_value_t = 1)]
         uses: u64,
         /// For how long, such as 24h
-        #[arg(long, default_value = "24h")]
+        #[arg(long, value_name = "DURATION", default_value = "24h")]
         expires: Span,
     },
 }
@@ -108,6 +123,7 @@ enum EnrollmentTokenCommand {
 enum ApiTokenCommand {
     /// Make a token and print its secret, once
     Create {
+        /// What the token is for; shown wherever it acts
         name: String,
         /// owner, administrator, approver or auditor
         #[arg(long)]
