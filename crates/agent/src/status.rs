@@ -11,6 +11,14 @@ use crate::credentials::Credentials;
 use crate::rights::{AgentUser, become_user};
 use crate::{elevator, tls};
 
+/// `println!` for readers who may have heard enough, such as `head`: they end nothing.
+macro_rules! say {
+    ($($told:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($told)*);
+    }};
+}
+
 /// Prints one fact a line; `false` when something is not as it should be.
 pub(crate) fn status(config: &Config) -> Result<bool> {
     if getuid().is_root() {
@@ -23,7 +31,7 @@ pub(crate) fn status(config: &Config) -> Result<bool> {
         None => None,
     };
     if let (Some(holds), Some(stored)) = (&holds, stored) {
-        println!(
+        say!(
             "Events     {} waiting to be sent, {stored} stored by the server",
             holds.recorded.saturating_sub(stored)
         );
@@ -36,15 +44,15 @@ fn enrollment(config: &Config) -> Option<Credentials> {
     match Credentials::load(&config.state_dir) {
         Ok(Some(credentials)) => {
             let enrollment = &credentials.enrollment;
-            println!("Enrolled   as computer {} with {}", enrollment.computer, enrollment.server);
+            say!("Enrolled   as computer {} with {}", enrollment.computer, enrollment.server);
             Some(credentials)
         }
         Ok(None) => {
-            println!("Enrolled   no; run `elevon-agent enroll TOKEN` as root");
+            say!("Enrolled   no; run `elevon-agent enroll TOKEN` as root");
             None
         }
         Err(error) => {
-            println!("Enrolled   cannot tell: {error:#}");
+            say!("Enrolled   cannot tell: {error:#}");
             None
         }
     }
@@ -54,16 +62,16 @@ fn holds(config: &Config) -> Option<Holds> {
     match elevator::ask(&config.elevator_socket) {
         Ok(holds) => {
             match (holds.sheet, holds.bundle) {
-                (0, _) => println!("Elevator   runs; it holds no sheet yet"),
+                (0, _) => say!("Elevator   runs; it holds no sheet yet"),
                 (sheet, Some(bundle)) => {
-                    println!("Elevator   runs; it holds sheet {sheet} and bundle {}", bundle.short())
+                    say!("Elevator   runs; it holds sheet {sheet} and bundle {}", bundle.short())
                 }
-                (sheet, None) => println!("Elevator   runs; it holds sheet {sheet} and no bundle"),
+                (sheet, None) => say!("Elevator   runs; it holds sheet {sheet} and no bundle"),
             }
             Some(holds)
         }
         Err(error) => {
-            println!("Elevator   {error}");
+            say!("Elevator   {error}");
             None
         }
     }
@@ -78,11 +86,11 @@ fn server(credentials: &Credentials) -> Option<u64> {
     });
     match asked {
         Ok(stored) => {
-            println!("Server     reached at {}", credentials.enrollment.server);
+            say!("Server     reached at {}", credentials.enrollment.server);
             Some(stored)
         }
         Err(error) => {
-            println!("Server     {error:#}");
+            say!("Server     {error:#}");
             None
         }
     }
@@ -95,9 +103,9 @@ fn same_computer(credentials: Option<&Credentials>, holds: Option<&Holds>) -> bo
     let same = holds.computer == Some(credentials.enrollment.computer);
     if !same {
         match holds.computer {
-            Some(other) => println!("Elevator   believes to be computer {other}; enroll again with --again"),
+            Some(other) => say!("Elevator   believes to be computer {other}; enroll again with --again"),
             None => {
-                println!("Elevator   does not know that this computer is enrolled; restart elevon-elevator")
+                say!("Elevator   does not know that this computer is enrolled; restart elevon-elevator")
             }
         }
     }

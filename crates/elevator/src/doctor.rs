@@ -11,13 +11,21 @@ use crate::launch::containment;
 use crate::packages::Packages;
 use crate::syscall;
 
+/// `println!` for readers who may have heard enough, such as `head`: they end nothing.
+macro_rules! say {
+    ($($told:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($told)*);
+    }};
+}
+
 /// Prints one fact a line; whether everything that is needed is there.
 pub(crate) fn examine(config: &Config) -> bool {
     let root = rustix::process::geteuid().is_root();
     let mut well = tell(root, "runs as root", "run it as root: only root sees the state and the cgroups");
     well &= tell(kernel_is_new_enough(), "the kernel is 6.1 or later", "Elevon needs Linux 6.1 or later");
     let layers = containment::layers();
-    println!("     what ends a process tree here:");
+    say!("     what ends a process tree here:");
     layer(
         layers.cgroup,
         "an own cgroup (version 2), killed until it is empty",
@@ -35,7 +43,7 @@ pub(crate) fn examine(config: &Config) -> bool {
     packages(config);
     let trust = files::read_json::<Trust>(&config.state_dir.join("trust.json"));
     match trust {
-        Ok(Some(trust)) => println!("ok   enrolled as computer {}", trust.computer),
+        Ok(Some(trust)) => say!("ok   enrolled as computer {}", trust.computer),
         Ok(None) => {
             well &= tell(
                 false,
@@ -56,7 +64,7 @@ pub(crate) fn examine(config: &Config) -> bool {
 /// Rules about vendors and products match nothing where no package database is read.
 fn packages(config: &Config) {
     let (read, unread) = Packages::open(Path::new("/"), &config.state_dir).told();
-    println!("     package databases that rules about vendors and products rest on:");
+    say!("     package databases that rules about vendors and products rest on:");
     match read.as_slice() {
         [] => layer(
             false,
@@ -76,18 +84,18 @@ fn packages(config: &Config) {
 
 fn tell(good: bool, fact: &str, advice: &str) -> bool {
     if good {
-        println!("ok   {fact}");
+        say!("ok   {fact}");
     } else {
-        println!("bad  {advice}");
+        say!("bad  {advice}");
     }
     good
 }
 
 fn layer(there: bool, name: &str, absent: &str) {
     if there {
-        println!("     in force   {name}");
+        say!("     in force   {name}");
     } else {
-        println!("     absent     {name}: {absent}");
+        say!("     absent     {name}: {absent}");
     }
 }
 
