@@ -121,10 +121,12 @@ impl Api {
         Ok(self.events()?.into_iter().map(|event| event.kind).collect())
     }
 
-    /// Waits for a pending request whose application's path has `name` in it; gives its id.
+    /// Waits for a pending request whose application's path or component has `name` in it; gives its id.
     pub fn pending(&self, name: &str) -> Result<String> {
-        let found =
-            self.event("request.made", |event| event.text("/request/application/path").contains(name))?;
+        let found = self.event("request.made", |event| {
+            let has = |place: &str| event.text(&format!("/request/application/{place}")).contains(name);
+            has("path") || has("component/action")
+        })?;
         let id = found.text("/request/id");
         self.request_is(&id, "pending")?;
         Ok(id)

@@ -12,6 +12,7 @@ pub mod form;
 pub mod leftovers;
 pub mod person;
 pub mod policy;
+pub mod polkit;
 pub mod probe;
 pub mod program;
 pub mod site;

@@ -2,7 +2,7 @@
 
 use ed25519_dalek::SigningKey;
 use elevon_identify::dpkg::Names;
-use elevon_identify::{apt as lists, dpkg as packages, elf, rpm as database, script};
+use elevon_identify::{apt as lists, dpkg as packages, elf, polkit as actions, rpm as database, script};
 use elevon_policy::application::{Application, Lane, Sha256, User};
 use elevon_policy::bundle::Bundle;
 use elevon_policy::decide::{Attempt, HeldGrant, Holdings, Verdict, decide};
@@ -21,13 +21,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Every target by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 9] = [
+pub const TARGETS: [(&str, fn(&[u8])); 10] = [
     ("apt", apt),
     ("chain_record", chain_record),
     ("dpkg", dpkg),
     ("elf", elf),
     ("frame", frame),
     ("policies", policies),
+    ("polkit", polkit),
     ("rpm", rpm),
     ("shebang", shebang),
     ("signed_document", signed_document),
@@ -159,6 +160,7 @@ fn application() -> Application {
         interpreter: None,
         package: None,
         package_database: true,
+        component: None,
     }
 }
 
@@ -170,6 +172,16 @@ pub fn shebang(bytes: &[u8]) {
         assert!(!name.is_empty() && !name.iter().any(|byte| b" \t\n\0".contains(byte)));
         let head = bytes.get(..script::HEAD).unwrap_or(bytes);
         assert!(head.windows(name.len()).any(|window| window == name));
+    }
+}
+
+/// A file in which polkit's actions are defined: every name that is found is a plain one, and stands in it, in order.
+pub fn polkit(bytes: &[u8]) {
+    let mut rest = bytes;
+    for name in actions::actions(bytes) {
+        assert!(actions::is_name(name.as_bytes()));
+        let at = rest.windows(name.len()).position(|window| window == name.as_bytes());
+        rest = &rest[at.expect("it stands in the file, after those before it") + name.len()..];
     }
 }
 

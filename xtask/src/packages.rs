@@ -19,9 +19,11 @@ enum Shown {
     Postgres,
     /// A folder.
     Folder(&'static str),
+    /// A file.
+    File(&'static str),
 }
 
-const PACKAGES: [Package; 16] = [
+const PACKAGES: [Package; 19] = [
     Package { name: "postgresql", shown_by: Shown::Postgres },
     Package {
         name: "chromium",
@@ -35,6 +37,13 @@ const PACKAGES: [Package; 16] = [
     Package { name: "rpm", shown_by: Shown::Program(&["rpm", "rpmbuild"]) },
     Package { name: "vim", shown_by: Shown::Program(&["vim"]) },
     Package { name: "procps", shown_by: Shown::Program(&["top"]) },
+    Package { name: "polkitd", shown_by: Shown::Program(&["pkcheck"]) },
+    Package { name: "dbus", shown_by: Shown::Program(&["dbus-daemon"]) },
+    // Its actions are those that polkit is asked about.
+    Package {
+        name: "systemd",
+        shown_by: Shown::File("/usr/share/polkit-1/actions/org.freedesktop.hostname1.policy"),
+    },
     Package { name: "bash-completion", shown_by: Shown::Folder("/usr/share/bash-completion") },
     Package { name: "zsh", shown_by: Shown::Program(&["zsh"]) },
     Package { name: "fish", shown_by: Shown::Program(&["fish"]) },
@@ -49,6 +58,7 @@ impl Package {
         match self.shown_by {
             Shown::Program(names) => names.iter().any(|name| find(name).is_some()),
             Shown::Postgres => crate::postgres::programs().is_some(),
+            Shown::File(path) => fs::metadata(path).is_ok_and(|file| file.is_file()),
             Shown::Folder(path) => fs::metadata(path).is_ok_and(|folder| folder.is_dir()),
         }
     }

@@ -137,5 +137,6 @@ fn application(n: u32) -> Application {
             unmodified: true,
         }),
         package_database: true,
+        component: None,
     }
 }

@@ -22,10 +22,11 @@ pub(crate) struct Arguments {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     Run(Run),
-    Explain { command: OsString, arguments: Vec<OsString>, json: bool },
+    Explain { command: OsString, arguments: Vec<OsString>, component: bool, json: bool },
     Status { json: bool },
     Cancel { request: String },
     End { grant: String },
+    Authorize { user: Text, component: Text, process: Option<u32> },
     Help(&'static str),
     Version,
 }
@@ -35,6 +36,8 @@ pub(crate) enum Act {
 pub(crate) struct Run {
     pub(crate) command: OsString,
     pub(crate) arguments: Vec<OsString>,
+    /// The command is the name of a component.
+    pub(crate) component: bool,
     pub(crate) duration: Option<Span>,
     pub(crate) justification: Option<Text>,
     pub(crate) wait: Wait,
@@ -86,7 +89,11 @@ impl Arguments {
                 Some(Long("version") | Short('V')) => break Act::Version,
                 Some(Value(word)) => break act(&word, &mut parser, &mut socket)?,
                 Some(other) => return Err(other.unexpected().into()),
-                None => return Err(Usage("expected a command: run, explain, status, cancel or end".into())),
+                None => {
+                    return Err(Usage(
+                        "expected a command: run, explain, status, cancel, end or authorize".into(),
+                    ));
+                }
             }
         };
         Ok(Self { socket, act })
@@ -99,6 +106,7 @@ fn act(word: &OsString, parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Re
         Some("explain") => explain(parser, socket),
         Some("status") => status(parser, socket),
         Some("cancel") => one_id(parser, socket, "REQUEST", CANCEL, |request| Act::Cancel { request }),
+        Some("authorize") => authorize(parser, socket),
         Some("end") => one_id(parser, socket, "GRANT", END, |grant| Act::End { grant }),
         Some("help") => Ok(Act::Help(HELP)),
         _ => {
@@ -112,7 +120,7 @@ fn act(word: &OsString, parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Re
 }
 
 fn run(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> {
-    let (mut duration, mut justification, mut wait) = (None, None, None);
+    let (mut duration, mut justification, mut wait, mut component) = (None, None, None, None);
     loop {
         let next = match parser.next()? {
             Some(Long("help") | Short('h')) => return Ok(Act::Help(RUN)),
@@ -128,19 +136,36 @@ fn run(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> 
                 justification = Some(Text::new(parser.value()?.string()?));
                 continue;
             }
+            Some(Long("component")) => {
+                component = Some(parser.value()?);
+                continue;
+            }
             Some(Long("as")) => {
                 runs_as(&parser.value()?)?;
                 continue;
             }
             Some(Long("wait")) => Some(Wait::AtMost { span: parser.value()?.parse()? }),
             Some(Long("no-wait")) => Some(Wait::No),
+            Some(Value(_)) if component.is_some() => return Err(Usage(NO_PROGRAM.into())),
             Some(Value(command)) => {
                 let arguments = parser.raw_args()?.collect();
-                let wait = wait.unwrap_or(Wait::UntilDecided);
-                return Ok(Act::Run(Run { command, arguments, duration, justification, wait }));
+                let (wait, component) = (wait.unwrap_or(Wait::UntilDecided), false);
+                return Ok(Act::Run(Run { command, arguments, component, duration, justification, wait }));
             }
             Some(other) => return Err(other.unexpected().into()),
-            None => return Err(Usage("expected a program to run, as in `elevon run -- PROGRAM`".into())),
+            None => {
+                let expected = "expected a program to run, as in `elevon run -- PROGRAM`";
+                let command = component.ok_or_else(|| Usage(expected.into()))?;
+                let (wait, arguments) = (wait.unwrap_or(Wait::UntilDecided), Vec::new());
+                return Ok(Act::Run(Run {
+                    command,
+                    arguments,
+                    component: true,
+                    duration,
+                    justification,
+                    wait,
+                }));
+            }
         };
         if wait.is_some() {
             return Err(Usage("expected at most one of --wait and --no-wait".into()));
@@ -158,19 +183,45 @@ fn runs_as(word: &OsString) -> Result<(), Usage> {
 }
 
 fn explain(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> {
-    let mut json = false;
+    let (mut json, mut component) = (false, None);
     loop {
         match parser.next()? {
             Some(Long("help") | Short('h')) => return Ok(Act::Help(EXPLAIN)),
+            Some(Long("component")) => component = Some(parser.value()?),
+            Some(Value(_)) if component.is_some() => return Err(Usage(NO_PROGRAM.into())),
             Some(Long("socket")) => *socket = parser.value()?.into(),
             Some(Long("json")) => json = true,
             Some(Value(command)) => {
                 let arguments = parser.raw_args()?.collect();
-                return Ok(Act::Explain { command, arguments, json });
+                return Ok(Act::Explain { command, arguments, component: false, json });
             }
             Some(other) => return Err(other.unexpected().into()),
-            None => return Err(Usage("expected a program, as in `elevon explain -- PROGRAM`".into())),
+            None => {
+                let expected = "expected a program, as in `elevon explain -- PROGRAM`";
+                let command = component.ok_or_else(|| Usage(expected.into()))?;
+                return Ok(Act::Explain { command, arguments: Vec::new(), component: true, json });
+            }
         }
+    }
+}
+
+/// Why there is no program beside a component.
+const NO_PROGRAM: &str = "a component is no program: leave out one of the two";
+
+fn authorize(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> {
+    let (mut words, mut process) = (Vec::new(), None);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("help") | Short('h') => return Ok(Act::Help(AUTHORIZE)),
+            Long("socket") => *socket = parser.value()?.into(),
+            Long("process") => process = Some(parser.value()?.parse()?),
+            Value(word) if words.len() < 2 => words.push(Text::new(word.string()?)),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    match <[Text; 2]>::try_from(words) {
+        Ok([user, component]) => Ok(Act::Authorize { user, component, process }),
+        Err(_) => Err(Usage("expected a user and a polkit action".into())),
     }
 }
 
@@ -217,6 +268,7 @@ Commands:
   status                                     my requests, grants and running applications
   cancel REQUEST                             take a request back
   end GRANT                                  give a grant back; what runs under it ends
+  authorize USER ACTION                      say whether a grant lets a user do a polkit action; for polkit
 
 Options:
   --socket PATH   where elevon-elevator listens [ELEVON_SOCKET] [/run/elevon/elevator.sock]
@@ -230,6 +282,7 @@ Run a program elevated. Where policy wants it, you are asked for how long and wh
 Usage: elevon run [OPTIONS] [--] PROGRAM [ARGUMENT]...
 
 Options:
+  --component ACTION     no program, but a polkit action: nothing starts, and polkit says yes to you for a while
   --for DURATION         for how long, such as 30m or 1h30m; without it you are asked
   --justification TEXT   why; without it you are asked
   --wait DURATION        wait at most this long for a decision (default: until the request lapses)
@@ -250,6 +303,7 @@ Say what `elevon run` would do with a program, and why. Nothing runs and nothing
 Usage: elevon explain [--json] [--] PROGRAM [ARGUMENT]...
 
 Options:
+  --component ACTION   no program, but a polkit action
   --json          the same facts for machines
   --socket PATH   where elevon-elevator listens [ELEVON_SOCKET]
 ";
@@ -262,6 +316,20 @@ Usage: elevon status [--json]
 Options:
   --json          the same facts for machines
   --socket PATH   where elevon-elevator listens [ELEVON_SOCKET]
+";
+
+const AUTHORIZE: &str = "\
+Say whether a grant lets a user do what a polkit action stands for. A yes is recorded, and uses up a grant that is good once.
+
+Usage: elevon authorize [--process PID] USER ACTION
+
+Options:
+  --process PID   the process that wants to, for the record
+  --socket PATH   where elevon-elevator listens [ELEVON_SOCKET]
+
+This is for polkit's rule, 49-elevon.rules. Only polkit's own user and root may ask.
+
+Exit status: 0 yes; 1 no; 125 Elevon itself failed.
 ";
 
 const CANCEL: &str = "\
@@ -325,6 +393,19 @@ mod tests {
     }
 
     #[test]
+    fn a_component_stands_for_a_program() {
+        let run = run_of(&["run", "--component", "org.example.act", "--for", "5m"]);
+        assert!(run.component);
+        assert_eq!(run.command, "org.example.act");
+        assert!(!run_of(&["run", "org.example.act"]).component);
+        let (user, component) = (Text::new("alice"), Text::new("org.example.act"));
+        assert_eq!(
+            parse(&["authorize", "--process", "7", "alice", "org.example.act"]),
+            Ok(Act::Authorize { user, component, process: Some(7) })
+        );
+    }
+
+    #[test]
     fn the_socket_may_stand_before_or_after_the_command() {
         for line in [["--socket", "/x", "status"], ["status", "--socket", "/x"]] {
             let arguments =
@@ -336,8 +417,14 @@ mod tests {
     /// Manual pages and completions are made from these pages.
     #[test]
     fn the_pages_name_every_option_and_no_other() {
-        let pages =
-            [("run", RUN), ("explain", EXPLAIN), ("status", STATUS), ("cancel", CANCEL), ("end", END)];
+        let pages = [
+            ("run", RUN),
+            ("explain", EXPLAIN),
+            ("status", STATUS),
+            ("cancel", CANCEL),
+            ("end", END),
+            ("authorize", AUTHORIZE),
+        ];
         for (command, page) in pages {
             for option in
                 page.split([' ', '[', ']', '\n']).filter(|word| word.len() > 2 && word.starts_with("--"))
@@ -357,7 +444,9 @@ mod tests {
     #[test]
     fn usage_errors_say_what_was_expected() {
         for (line, told) in [
-            (&[][..], "expected a command: run, explain, status, cancel or end"),
+            (&[][..], "expected a command: run, explain, status, cancel, end or authorize"),
+            (&["run", "--component", "a.b", "ls"], "a component is no program: leave out one of the two"),
+            (&["authorize", "alice"], "expected a user and a polkit action"),
             (&["ls"], "there is no command “ls”; to run a program elevated, type `elevon run -- PROGRAM`"),
             (&["run"], "expected a program to run, as in `elevon run -- PROGRAM`"),
             (&["run", "--for", "30", "ls"], "“30” does not do: expected a duration such as 30m, 8h or 1h30m"),

@@ -216,8 +216,11 @@ mod tests {
     #[test]
     fn a_long_message_arrives_whole() {
         let (mine, theirs) = UnixStream::pair().expect("a pair of sockets");
-        let long =
-            FromClient::Explain { command: "x".repeat(1 << 20).as_str().into(), arguments: Vec::new() };
+        let long = FromClient::Explain {
+            command: "x".repeat(1 << 20).as_str().into(),
+            arguments: Vec::new(),
+            component: false,
+        };
         let sent = long.clone();
         let sender = std::thread::spawn(move || {
             let mut conversation = Conversation::over(mine);

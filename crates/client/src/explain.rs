@@ -35,17 +35,25 @@ fn verdict(explained: &Explained, now: Timestamp) -> String {
     let name = explained.application.name();
     let name = name.visible();
     match &explained.decision.verdict {
+        Verdict::Launch { end, .. } if explained.application.component.is_some() => {
+            format!("Yes: polkit lets you do {name}, under a grant that ends in {}.", rounded(end.since(now)))
+        }
         Verdict::Launch { end, .. } => {
             format!("Yes: {name} runs at once, under a grant that ends in {}.", rounded(end.since(now)))
         }
-        Verdict::Offered { offer } => offered(&name.to_string(), offer),
+        Verdict::Offered { offer } => {
+            offered(&name.to_string(), explained.application.component.is_some(), offer)
+        }
         Verdict::Refused { refusal } => format!("No: {name} is refused; {refusal}."),
     }
 }
 
-fn offered(name: &str, offer: &Offer) -> String {
+fn offered(name: &str, component: bool, offer: &Offer) -> String {
     let (list, how, most) = (offer.name.visible(), how(offer.specificity), offer.terms.durations.maximum);
     match offer.way {
+        Way::Automatic if component => {
+            format!("Yes, for the asking: “{list}” has {name} {how}, and it is recorded.")
+        }
         Way::Automatic => format!("Yes: {name} runs at once; “{list}” has it {how}, and it is recorded."),
         Way::Justification => {
             format!("Yes, once you say why: “{list}” has {name} {how}, for up to {most}; it is recorded.")
@@ -70,7 +78,8 @@ fn how(specificity: Specificity) -> &'static str {
 }
 
 fn to_do(explained: &Explained) -> Vec<String> {
-    let command = format!("elevon run -- {}", shell_words(&explained.argv));
+    let separator = if explained.application.component.is_some() { "--component" } else { "--" };
+    let command = format!("elevon run {separator} {}", shell_words(&explained.argv));
     match &explained.decision.verdict {
         Verdict::Launch { .. } | Verdict::Offered { .. } => vec![command],
         Verdict::Refused { refusal: Refusal::NotListed } => not_listed(explained),
@@ -93,6 +102,12 @@ fn to_do(explained: &Explained) -> Vec<String> {
 
 /// What an administrator would need to do depends on what nearly matched.
 fn not_listed(explained: &Explained) -> Vec<String> {
+    if explained.application.component.is_some() {
+        return vec![
+            "Ask an administrator to add it to a privileged application list that is deployed to you, as a component:".into(),
+            format!("  {}", explained.application.name().visible()),
+        ];
+    }
     let reasons = explained.decision.reasons.iter();
     let nearly =
         reasons.filter_map(|reason| Some((reason, nearly(reason)?))).min_by_key(|(_, missing)| far(missing));
@@ -243,6 +258,7 @@ mod tests {
             interpreter: None,
             package: None,
             package_database: true,
+            component: None,
         };
         let argv = vec![OsText::from("tool"), OsText::from("a b")];
         let user = User { uid: 1000, name: Text::new("alice") };

@@ -12,13 +12,14 @@ mod status;
 mod terminal;
 mod waiting;
 
-use std::ffi::OsString;
 use std::io;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use elevon::{Caller, Conversation, Received};
+use elevon_policy::time::Span;
 use elevon_wire::conversation::{FromClient, Status, ToClient};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use serde::Serialize;
@@ -45,7 +46,10 @@ fn act() -> Result<u8, Failure> {
         .map_err(|usage| Failure::of_elevon(usage.to_string()))?;
     match act {
         Act::Run(asked) => return run::run(&socket, asked, Style::on(&io::stderr())),
-        Act::Explain { command, arguments, json } => explain(&socket, &command, &arguments, json)?,
+        Act::Explain { command, arguments, component, json } => {
+            let (command, arguments) = (run::os_text(&command), arguments.iter().map(run::os_text).collect());
+            explain(&socket, &FromClient::Explain { command, arguments, component }, json)?;
+        }
         Act::Status { json } => {
             let status = status(&socket)?;
             let answer =
@@ -62,19 +66,20 @@ fn act() -> Result<u8, Failure> {
             let grant = status::find(&grant, grants.iter().map(|grant| grant.grant), "grant")?;
             tell(&socket, &FromClient::End { grant })?;
         }
+        Act::Authorize { user, component, process } => {
+            return authorize(&socket, &FromClient::Authorize { user, component, process });
+        }
         Act::Help(page) => print(page)?,
         Act::Version => print(concat!("elevon ", env!("CARGO_PKG_VERSION"), "\n"))?,
     }
     Ok(0)
 }
 
-fn explain(socket: &Path, command: &OsString, arguments: &[OsString], json: bool) -> Result<(), Failure> {
+fn explain(socket: &Path, question: &FromClient, json: bool) -> Result<(), Failure> {
     let caller = Caller::of_this_process()
         .map_err(|error| Failure::of_elevon(format!("cannot open the working directory: {error}")))?;
     let mut conversation = Conversation::connect(socket)?;
-    let arguments = arguments.iter().map(run::os_text).collect();
-    let question = FromClient::Explain { command: run::os_text(command), arguments };
-    conversation.send_with(&question, &[caller.directory()])?;
+    conversation.send_with(question, &[caller.directory()])?;
     match answer(&mut conversation)? {
         ToClient::Explained(explained) if json => print(&machine(&*explained)),
         ToClient::Explained(explained) => {
@@ -91,6 +96,28 @@ fn status(socket: &Path) -> Result<Status, Failure> {
         ToClient::Status(status) => Ok(*status),
         other => Err(unexpected(&other)),
     }
+}
+
+/// The exit status is the answer. polkit stands still meanwhile, so it is not waited for long.
+fn authorize(socket: &Path, question: &FromClient) -> Result<u8, Failure> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let mut conversation = Conversation::connect(socket)?;
+    let limited = conversation.socket().set_read_timeout(Some(PATIENCE));
+    limited.map_err(|error| Failure::of_elevon(format!("cannot limit how long to wait: {error}")))?;
+    conversation.send(question)?;
+    let asked = clock::now();
+    while clock::now().since(asked) < Span::from_secs(PATIENCE.as_secs()) {
+        if let Some(received) = conversation.next_received()? {
+            return match received {
+                Received::Message(ToClient::Authorization { granted }) => Ok(u8::from(!granted)),
+                Received::Message(ToClient::Refused(refused)) => Err(Failure::refused(&refused)),
+                Received::Message(other) => Err(unexpected(&other)),
+                Received::Data(_) => continue,
+            };
+        }
+        conversation.read()?;
+    }
+    Err(Failure::of_elevon("the elevator does not answer"))
 }
 
 /// Asks for something to be done, and prints what was.

@@ -48,7 +48,9 @@ impl Prompt {
         let Style { bold, plain, .. } = self.style;
         let what = if asking.approval { "needs someone's approval" } else { "needs a justification" };
         let name = asking.application.name();
-        let mut text = format!("{bold}{}{plain} {what} to run as root\n", name.visible());
+        let end =
+            if asking.application.component.is_some() { "before polkit lets you" } else { "to run as root" };
+        let mut text = format!("{bold}{}{plain} {what} {end}\n", name.visible());
         for (label, value) in facts(&asking.application, &asking.argv) {
             text.push_str(&format!("  {label:<12}{value}\n"));
         }
@@ -137,7 +139,13 @@ fn chosen_duration(answer: &str, durations: &Durations) -> Result<Span, String> 
 
 /// What a person needs to see of an application before agreeing to anything, as labels and values.
 pub(crate) fn facts(application: &Application, argv: &[OsText]) -> Vec<(&'static str, String)> {
-    let mut facts = vec![("Program", application.path.visible().to_string())];
+    let path = application.path.visible().to_string();
+    let mut facts = match &application.component {
+        Some(component) => {
+            vec![("Component", component.action.visible().to_string()), ("Defined by", path)]
+        }
+        None => vec![("Program", path)],
+    };
     if let Some(package) = &application.package {
         let vendor = package.vendor.as_ref().map_or_else(String::new, |vendor| {
             let verified = if vendor.verified { "verified" } else { "not verified" };

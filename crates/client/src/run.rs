@@ -7,8 +7,9 @@ use std::path::Path;
 
 use elevon::{Caller, Conversation, Error, Received};
 use elevon_policy::event::{EndReason, Exit};
-use elevon_policy::text::OsText;
-use elevon_policy::time::Span;
+use elevon_policy::id::GrantId;
+use elevon_policy::text::{OsText, Text};
+use elevon_policy::time::{Span, Timestamp};
 use elevon_wire::conversation::{Asking, FromClient, Run, ToClient, Wait};
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,7 +19,7 @@ use crate::arguments;
 use crate::clock;
 use crate::prompt::Prompt;
 use crate::relay::{Over, Relay};
-use crate::report::{Failure, NOBODY_DECIDED, Style, say};
+use crate::report::{Failure, NOBODY_DECIDED, Style, rounded, say};
 use crate::signals::Signals;
 use crate::terminal::Terminal;
 use crate::waiting::Waiting;
@@ -64,6 +65,11 @@ pub(crate) fn run(socket: &Path, asked: arguments::Run, style: Style) -> Result<
                 clear(waiting.as_ref());
                 return go_along(conversation, &signals, terminal);
             }
+            Next::Message(ToClient::Granted { grant, component, end, once }) => {
+                clear(waiting.as_ref());
+                say(&granted(grant, &component, end, once));
+                return Ok(0);
+            }
             Next::Message(ToClient::Refused(refused)) => {
                 clear(waiting.as_ref());
                 return Err(Failure::refused(&refused));
@@ -78,6 +84,7 @@ fn message(asked: &arguments::Run) -> Run {
     Run {
         command: os_text(&asked.command),
         arguments: asked.arguments.iter().map(os_text).collect(),
+        component: asked.component,
         duration: asked.duration,
         justification: asked.justification.clone(),
         wait: asked.wait,
@@ -89,6 +96,14 @@ fn message(asked: &arguments::Run) -> Run {
 
 pub(crate) fn os_text(text: &OsString) -> OsText {
     OsText::new(text.clone().into_vec())
+}
+
+fn granted(grant: GrantId, component: &Text, end: Timestamp, once: bool) -> String {
+    let (left, times) = (rounded(end.since(clock::now())), if once { "once, " } else { "" });
+    format!(
+        "elevon: polkit lets you do {} {times}for {left}; `elevon end {grant}` gives it back. What you begin with it goes on after",
+        component.visible()
+    )
 }
 
 /// Waits for a message or a signal; the waiting line counts meanwhile.

@@ -11,6 +11,7 @@ use ed25519_dalek::SigningKey;
 use elevon_policy::decide::{Attempt, Refusal, Verdict};
 use elevon_policy::event::{EndReason, Event, What};
 use elevon_policy::id::{GrantId, LaunchId};
+use elevon_policy::rule::Evaluates;
 use elevon_policy::sheet::Sheet;
 use elevon_policy::text::Text;
 use elevon_policy::time::{Span, Timestamp};
@@ -24,7 +25,7 @@ use crate::holdings::{Accepted, Holdings};
 use crate::journal::Journal;
 use crate::launch::{Order, containment};
 use crate::launches::{Ended, Launch, Launches};
-use crate::measure::Known;
+use crate::measure::{Known, component};
 use crate::packages::Packages;
 use crate::spawner::Spawner;
 use crate::waiting::Waiting;
@@ -208,7 +209,9 @@ impl Elevator {
             })?;
         }
         if new_bundle {
-            for (policy, cause) in self.holdings.rules_not_evaluated(self.known.packages.any()) {
+            let computer =
+                Evaluates { packages: self.known.packages.any(), components: component::are_there_any() };
+            for (policy, cause) in self.holdings.rules_not_evaluated(computer) {
                 self.record(What::RuleNotEvaluated { policy, cause: Text::new(cause) })?;
             }
         }

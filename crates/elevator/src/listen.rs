@@ -22,12 +22,13 @@ use elevon_wire::frame::MESSAGE_LIMIT;
 use rustix::fs::OFlags;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
 
+use crate::authorize;
 use crate::caller::{self, Stranger, Visitor};
 use crate::connection::{Connection, Lost};
 use crate::elevate::{Attempted, Told, not_enrolled, of_elevon};
 use crate::elevator::Elevator;
 use crate::launch::Order;
-use crate::measure::measure;
+use crate::measure::{Measured, NotMeasured, component, measure};
 
 /// Connections of one user at once.
 const MOST_OF_A_USER: usize = 128;
@@ -160,7 +161,15 @@ fn turn_away(elevator: &Elevator, socket: OwnedFd, stranger: &Stranger) {
     // Heard, though not obeyed: a connection closed on what was not read yet takes the answer with it.
     let heard = set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE));
     let mut line = Connection::new(socket, MESSAGE_LIMIT, None);
-    let _ = heard.map(|()| line.receive_frame());
+    let question = heard.ok().and_then(|()| line.receive::<FromClient>().ok());
+    if let Some(FromClient::Authorize { user, component, process }) = question
+        && authorize::may_ask_all_the_same(uid, stranger)
+    {
+        let granted = authorize::authorize(elevator, &user, &component, process);
+        // Who does not hear of a yes does not use it.
+        let _ = line.send(&ToClient::Authorization { granted });
+        return;
+    }
     let refused = What::LaunchRefused {
         user: User { uid, name: Text::new(name.unwrap_or_default()) },
         path: OsText::default(),
@@ -214,10 +223,25 @@ fn answer(
             let attempted = Attempted { elevator, visitor, run: *run, directory, standard };
             match attempted.see_through(line)? {
                 Told::HandedOn => return Ok(None),
+                Told::Granted(granted) => granted,
                 Told::Last(refused) => ToClient::Refused(refused),
             }
         }
-        FromClient::Explain { command, arguments } => explain(elevator, visitor, line, &command, &arguments),
+        FromClient::Explain { command, arguments: _, component: true } => {
+            explained(elevator, visitor, component::component(&command, &elevator.known))
+        }
+        FromClient::Explain { command, arguments, component: false } => {
+            explain(elevator, visitor, line, &command, &arguments)
+        }
+        FromClient::Authorize { user, component, process } if authorize::may_ask(uid) => {
+            ToClient::Authorization { granted: authorize::authorize(elevator, &user, &component, process) }
+        }
+        FromClient::Authorize { .. } => ToClient::Refused(Refused {
+            status: 125,
+            reason: None,
+            told: "only polkit's own user and root may ask what another user may do".into(),
+            next: "`elevon explain --component ACTION` says what you may do yourself".into(),
+        }),
         FromClient::Status => ToClient::Status(Box::new(status(elevator, uid))),
         FromClient::Cancel { request } => cancel(elevator, visitor, request),
         FromClient::End { grant } => end(elevator, visitor, grant),
@@ -242,7 +266,12 @@ fn explain(
         return ToClient::Refused(of_elevon("the client did not send its working directory"));
     };
     let directory = std::os::fd::AsFd::as_fd(directory);
-    let measured = match measure(&visitor.caller, directory, command, arguments, &elevator.known) {
+    let measured = measure(&visitor.caller, directory, command, arguments, &elevator.known);
+    explained(elevator, visitor, measured)
+}
+
+fn explained(elevator: &Elevator, visitor: &Visitor, measured: Result<Measured, NotMeasured>) -> ToClient {
+    let measured = match measured {
         Ok(measured) => measured,
         Err(error) => {
             let (reason, told, next) = (error.reason(), error.to_string(), error.next().into());
@@ -277,7 +306,7 @@ fn status(elevator: &Elevator, uid: u32) -> Status {
     let now = elevator.clock.for_the_record();
     let requests = elevator.holdings.requests_of(uid).into_iter().map(|(request, outcome)| RequestStatus {
         request: request.id,
-        path: request.application.path,
+        path: request.application.place(),
         argv: request.argv,
         made: request.made,
         lapses: request.lapses,
@@ -287,6 +316,7 @@ fn status(elevator: &Elevator, uid: u32) -> Status {
         grant: grant.id,
         path: match grant.application {
             GrantedApplication::Bytes { path, .. } => Some(path),
+            GrantedApplication::Component { action } => Some(OsText::from(action.as_untrusted())),
             GrantedApplication::Rule { .. } => None,
         },
         argv: match grant.arguments {
@@ -321,7 +351,7 @@ fn cancel(elevator: &Elevator, visitor: &Visitor, request: RequestId) -> ToClien
                 Ok(()) => ToClient::Done {
                     told: format!(
                         "request {request} for {} is cancelled",
-                        cancelled.application.path.visible()
+                        cancelled.application.place().visible()
                     ),
                 },
                 Err(error) => ToClient::Refused(of_elevon(&error.to_string())),

@@ -1,6 +1,7 @@
 //! `elevon-elevator`: the root part of Elevon on a computer. It measures, decides, launches and ends; it has no network and
 //! no async runtime. A clean process first, then the spawner, then the threads.
 
+mod authorize;
 mod caller;
 mod chance;
 mod clock;

@@ -4,6 +4,7 @@
 //! Two lanes: where every component of the path is root's alone, the file itself is executed. Anything
 //! else is copied into sealed memory first; the copy is what is hashed, and the copy is what is executed.
 
+pub(crate) mod component;
 mod digest;
 mod look_up;
 mod mounts;
@@ -94,6 +95,8 @@ pub(crate) enum Program {
         /// What it reads.
         script: ScriptSource,
     },
+    /// A component: there is nothing to execute.
+    Nothing,
 }
 
 /// What the interpreter reads.
@@ -174,6 +177,7 @@ pub(crate) fn measure(
         interpreter,
         package,
         package_database: known.packages.any(),
+        component: None,
     };
     let argv = std::iter::once(name).chain(arguments.iter().cloned()).collect();
     Ok(Measured { application, argv, program })

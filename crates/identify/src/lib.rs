@@ -5,5 +5,6 @@ pub mod apt;
 pub mod dpkg;
 pub mod elf;
 pub mod package;
+pub mod polkit;
 pub mod rpm;
 pub mod script;

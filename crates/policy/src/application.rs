@@ -89,7 +89,7 @@ pub struct User {
     pub name: Text,
 }
 
-/// What was measured of the very file that would run.
+/// What was measured of the very file that would run; of a component, of the file that defines it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Application {
@@ -114,12 +114,41 @@ pub struct Application {
     /// Whether the computer has a package database that Elevon reads: without one, no package means nothing.
     #[serde(default)]
     pub package_database: bool,
+    /// What was asked for, where that is no program: then nothing runs, and all else here is about the file that defines it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub component: Option<Component>,
 }
 
 impl Application {
-    /// What a person would call it: its file name.
+    /// What a person would call it: its file name, or the component's.
     pub fn name(&self) -> OsText {
-        self.path.file_name()
+        match &self.component {
+            Some(component) => OsText::from(component.action.as_untrusted()),
+            None => self.path.file_name(),
+        }
+    }
+
+    /// By what it is told from all others: its path, or the component's name.
+    pub fn place(&self) -> OsText {
+        if self.component.is_some() { self.name() } else { self.path.clone() }
+    }
+}
+
+/// Something that a program lets others do, and asks about each time: a polkit action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Component {
+    /// Such as `org.freedesktop.packagekit.package-install`.
+    pub action: Text,
+    /// The D-Bus names that its package ships, each of which is shorthand for all actions of that package.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Text>,
+}
+
+impl Component {
+    /// Whether a rule that names this is about it.
+    pub fn is_called(&self, name: &Text) -> bool {
+        self.action == *name || self.services.contains(name)
     }
 }
 

@@ -177,6 +177,22 @@ pub enum What {
         /// How the application itself ended, where it did.
         exit: Option<Exit>,
     },
+    /// polkit is about to be told that a user may do something; recorded before it is told.
+    #[serde(rename = "component.authorized")]
+    ComponentAuthorized {
+        /// Under which grant.
+        grant: GrantId,
+        /// Who.
+        user: User,
+        /// The action.
+        component: Text,
+        /// The process that wanted to do it, as polkit says.
+        process: Option<u32>,
+        /// Under which policy.
+        policy: PolicyReference,
+        /// Until when the grant is good.
+        end: Timestamp,
+    },
     /// Something was not elevated.
     #[serde(rename = "launch.refused")]
     LaunchRefused {
@@ -453,6 +469,7 @@ impl What {
             Self::GrantRevocationEnforced { .. } => "grant.revocation_enforced",
             Self::LaunchStarted { .. } => "launch.started",
             Self::LaunchEnded { .. } => "launch.ended",
+            Self::ComponentAuthorized { .. } => "component.authorized",
             Self::LaunchRefused { .. } => "launch.refused",
             Self::ComputerEnrolled { .. } => "computer.enrolled",
             Self::ComputerRefused { .. } => "computer.refused",
@@ -499,6 +516,7 @@ impl What {
                 | Self::GrantRevocationEnforced { .. }
                 | Self::LaunchStarted { .. }
                 | Self::LaunchEnded { .. }
+                | Self::ComponentAuthorized { .. }
                 | Self::LaunchRefused { .. }
         )
     }
@@ -510,7 +528,7 @@ impl What {
             Self::RequestMade { request } => {
                 about.request = Some(request.id);
                 about.user = Some(request.user.name.clone());
-                about.application = Some(request.application.path.clone());
+                about.application = Some(request.application.place());
                 about.policy = Some(request.policy.policy);
             }
             Self::RequestCancelled { request, user } => {
@@ -551,6 +569,12 @@ impl What {
                 about.request = Some(*request);
                 about.computer = Some(*computer);
                 about.user = Some(user.name.clone());
+            }
+            Self::ComponentAuthorized { grant, user, component, policy, .. } => {
+                about.grant = Some(*grant);
+                about.user = Some(user.name.clone());
+                about.application = Some(OsText::from(component.as_untrusted()));
+                about.policy = Some(policy.policy);
             }
             Self::GrantExpired { grant, computer, user }
             | Self::GrantRevoked { grant, computer, user, .. } => {
@@ -614,8 +638,12 @@ impl Subjects {
         self.computer = Some(grant.computer);
         self.user = Some(grant.user.name.clone());
         self.policy = Some(grant.policy.policy);
-        if let GrantedApplication::Bytes { path, .. } = &grant.application {
-            self.application = Some(path.clone());
+        match &grant.application {
+            GrantedApplication::Bytes { path, .. } => self.application = Some(path.clone()),
+            GrantedApplication::Component { action } => {
+                self.application = Some(OsText::from(action.as_untrusted()));
+            }
+            GrantedApplication::Rule { .. } => {}
         }
         if let Origin::Request { request } = grant.origin {
             self.request = Some(request);

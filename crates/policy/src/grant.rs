@@ -9,7 +9,7 @@ use crate::application::{Application, Sha256, User};
 use crate::id::{ComputerId, GrantId, PolicyId, RequestId, RuleId, Version};
 use crate::lists::{AtExpiry, Launches, RunsAs};
 use crate::rule::{ArgumentPattern, Finding, Rule};
-use crate::text::OsText;
+use crate::text::{OsText, Text};
 use crate::time::{Span, Timestamp};
 
 /// A grant as it is signed: everything the computer needs to enforce it.
@@ -85,6 +85,11 @@ pub enum GrantedApplication {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         interpreter: Option<Sha256>,
     },
+    /// What polkit asks about under this name: nothing runs.
+    Component {
+        /// The action.
+        action: Text,
+    },
     /// Whatever this rule recognises: the approver widened it.
     Rule {
         /// As it stood then.
@@ -155,10 +160,26 @@ impl Grant {
 }
 
 impl GrantedApplication {
+    /// This very application, and no other.
+    pub fn of(application: &Application) -> Self {
+        match &application.component {
+            Some(component) => Self::Component { action: component.action.clone() },
+            None => Self::Bytes {
+                sha256: application.sha256,
+                path: application.path.clone(),
+                interpreter: application.interpreter.as_ref().map(|interpreter| interpreter.sha256),
+            },
+        }
+    }
+
     fn covers(&self, application: &Application) -> bool {
         match self {
+            Self::Component { action } => {
+                application.component.as_ref().is_some_and(|component| component.action == *action)
+            }
             Self::Bytes { sha256, interpreter, path: _ } => {
-                *sha256 == application.sha256
+                application.component.is_none()
+                    && *sha256 == application.sha256
                     && *interpreter == application.interpreter.as_ref().map(|interpreter| interpreter.sha256)
             }
             Self::Rule { rule } => {

@@ -110,7 +110,8 @@ fn kind(recognises: &Recognises) -> Option<Kind> {
         }
         Recognises::VerifiedExecutable { file_name, .. } => risk::equals_root(file_name),
         Recognises::Product { product, .. } => risk::equals_root(&OsText::from(product.as_untrusted())),
-        Recognises::Vendor { .. } | Recognises::Clsid { .. } | Recognises::FolderPath { .. } => None,
+        Recognises::Clsid { component } => risk::component_equals_root(component),
+        Recognises::Vendor { .. } | Recognises::FolderPath { .. } => None,
     }
 }
 
@@ -154,6 +155,9 @@ fn of_place(recognises: &Recognises) -> Vec<Warning> {
 
 /// Where a program equals root, its arguments are the only thing that a rule could still narrow.
 fn free_arguments(rule: &Rule, terms: &Terms, kind: Option<Kind>) -> Option<Warning> {
+    if matches!(rule.recognises, Recognises::Clsid { .. }) {
+        return None;
+    }
     let free = match rule.arguments {
         ArgumentPattern::Any => terms.arguments == Covers::AnyArguments,
         ArgumentPattern::Prefix { .. } => true,

@@ -259,11 +259,7 @@ impl RequestRecord {
             origin: Origin::Request { request: asked.id },
             computer: asked.computer,
             user: asked.user,
-            application: GrantedApplication::Bytes {
-                sha256: asked.application.sha256,
-                path: asked.application.path,
-                interpreter: asked.application.interpreter.map(|interpreter| interpreter.sha256),
-            },
+            application: GrantedApplication::of(&asked.application),
             arguments: match approval.covers {
                 Covers::ExactArguments => GrantedArguments::Exact { argv: asked.argv },
                 Covers::AnyArguments => GrantedArguments::Any,

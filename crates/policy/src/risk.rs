@@ -3,7 +3,7 @@
 //! short and honest rather than complete: a name on it is a warning, a name that is missing is no promise.
 
 use crate::application::{Application, Lane};
-use crate::text::OsText;
+use crate::text::{OsText, Text};
 
 /// Why a grant is worth more, or is less sure, than it looks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -236,6 +236,33 @@ pub fn equals_root(file_name: &OsText) -> Option<Kind> {
     }
 }
 
+/// Actions of polkit, and D-Bus names that stand for them, whose right equals root.
+const COMPONENTS: [(&str, Kind); 17] = [
+    ("org.freedesktop.policykit.exec", Kind::Launcher),
+    ("org.freedesktop.systemd1.manage-units", Kind::ServiceManager),
+    ("org.freedesktop.systemd1.manage-unit-files", Kind::ServiceManager),
+    ("org.freedesktop.systemd1", Kind::ServiceManager),
+    ("org.freedesktop.portable1.attach-images", Kind::ServiceManager),
+    ("org.freedesktop.portable1", Kind::ServiceManager),
+    ("org.freedesktop.packagekit.package-install", Kind::PackageManager),
+    ("org.freedesktop.packagekit.package-install-untrusted", Kind::PackageManager),
+    ("org.freedesktop.packagekit.system-sources-configure", Kind::PackageManager),
+    ("org.freedesktop.PackageKit", Kind::PackageManager),
+    ("com.ubuntu.softwareproperties.applychanges", Kind::PackageManager),
+    ("org.freedesktop.machine1.host-shell", Kind::Shell),
+    ("org.freedesktop.machine1", Kind::Shell),
+    ("org.libvirt.unix.manage", Kind::ContainerEngine),
+    ("org.freedesktop.accounts.user-administration", Kind::Writer),
+    ("org.freedesktop.Accounts", Kind::Writer),
+    ("org.dpkg.pkexec.update-alternatives", Kind::Writer),
+];
+
+/// The kind of what a component of this name does, where the right to it equals root.
+pub fn component_equals_root(name: &Text) -> Option<Kind> {
+    let found = COMPONENTS.iter().find(|(component, _)| *component == name.as_untrusted());
+    found.map(|(_, kind)| *kind)
+}
+
 /// `python3.11` → `python`, `perl5.36.0` → `perl`, `sqlite3` → `sqlite`.
 fn without_version(name: &str) -> &str {
     name.trim_end_matches(|character: char| character.is_ascii_digit() || character == '.')
@@ -253,7 +280,11 @@ fn without_variant(name: &str) -> &str {
 
 /// What someone who decides about this application should know; the gravest first.
 pub fn of_application(application: &Application) -> Vec<Risk> {
-    let equals_root = equals_root(&application.name()).map(|kind| Risk::EqualsRoot { kind });
+    let kind = match &application.component {
+        Some(component) => component_equals_root(&component.action),
+        None => equals_root(&application.name()),
+    };
+    let equals_root = kind.map(|kind| Risk::EqualsRoot { kind });
     let user_writable = match &application.lane {
         Lane::Trusted => None,
         lane @ Lane::Untrusted { .. } => Some(Risk::UserWritable { lane: lane.clone() }),

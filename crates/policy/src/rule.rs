@@ -253,13 +253,22 @@ pub enum Missing {
     },
 }
 
+/// What a computer has that rules may rest on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Evaluates {
+    /// A package database of a kind that Elevon reads.
+    pub packages: bool,
+    /// polkit.
+    pub components: bool,
+}
+
 /// What would be needed to evaluate a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Needs {
     /// A package database of a kind that Elevon reads, which this computer does not have.
     PackageFacts,
-    /// Components, which this version does not ask about yet.
+    /// polkit, whose actions components are, and which this computer does not have.
     Components,
     /// A newer version: it does not know this rule.
     NewerVersion,
@@ -272,7 +281,7 @@ impl Needs {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::PackageFacts => "this computer has no package database that Elevon reads",
-            Self::Components => "this version does not recognise components yet",
+            Self::Components => "this computer has no polkit, whose actions components are",
             Self::NewerVersion => "this version does not know this kind of rule",
             Self::AbsolutePath => "its folder is not an absolute path",
         }
@@ -288,11 +297,10 @@ impl Listed {
         }
     }
 
-    /// Why it matches nothing whatever the application, where that is so. `package_database` is whether the computer has one
-    /// that Elevon reads.
-    pub fn not_evaluated(&self, package_database: bool) -> Option<Needs> {
+    /// Why it matches nothing on a computer that has only this, whatever the application.
+    pub fn not_evaluated(&self, computer: Evaluates) -> Option<Needs> {
         match self {
-            Self::Rule(rule) => rule.not_evaluated(package_database),
+            Self::Rule(rule) => rule.not_evaluated(computer),
             Self::Unreadable(_) => Some(Needs::NewerVersion),
         }
     }
@@ -301,11 +309,12 @@ impl Listed {
 impl Rule {
     /// Whether it recognises the application with these arguments; `argv` starts with the program's own name.
     pub fn recognise(&self, application: &Application, argv: &[OsText]) -> Finding {
-        if matches!(self.recognises, Recognises::Clsid { .. }) {
-            // A component is no program: whether such rules can be evaluated is told once, not at each decision.
+        if matches!(self.recognises, Recognises::Clsid { .. }) != application.component.is_some() {
+            // No component is a program, and no rule about programs is about what merely lies in a program's package.
             return Finding::Differs;
         }
-        if let Some(needs) = self.not_evaluated(application.package_database) {
+        let packages = application.package_database;
+        if let Some(needs) = self.not_evaluated(Evaluates { packages, components: true }) {
             return Finding::CannotEvaluate { needs };
         }
         let finding = self.recognises.recognise(application);
@@ -320,18 +329,18 @@ impl Rule {
     }
 
     /// Why it matches nothing whatever the application, where that is so.
-    pub(crate) fn not_evaluated(&self, package_database: bool) -> Option<Needs> {
+    pub(crate) fn not_evaluated(&self, computer: Evaluates) -> Option<Needs> {
         match &self.recognises {
-            Recognises::Clsid { .. } => Some(Needs::Components),
+            Recognises::Clsid { .. } if !computer.components => Some(Needs::Components),
             // Were an empty path taken for the root folder, a slip of the pen would match everything.
             Recognises::FolderPath { path, .. } if !path.as_bytes().starts_with(b"/") => {
                 Some(Needs::AbsolutePath)
             }
-            _ if package_database => None,
+            _ if computer.packages => None,
             Recognises::Vendor { .. }
             | Recognises::Product { .. }
             | Recognises::VerifiedExecutable { .. } => Some(Needs::PackageFacts),
-            Recognises::FileHash { .. } | Recognises::FolderPath { .. } => {
+            Recognises::FileHash { .. } | Recognises::FolderPath { .. } | Recognises::Clsid { .. } => {
                 self.minimum_version.as_ref().map(|_| Needs::PackageFacts)
             }
         }
@@ -370,7 +379,14 @@ impl Recognises {
                 Packaged { vendor, verified: false, product: Some(product), file_name: Some(file_name) }
                     .recognise(application)
             }
-            Self::Clsid { .. } => Finding::Differs,
+            Self::Clsid { component } => match &application.component {
+                Some(asked) if !asked.is_called(component) => Finding::Differs,
+                Some(_) if application.lane == Lane::Trusted => Finding::Matches,
+                Some(_) => {
+                    Finding::Nearly { missing: Missing::TrustedPath { lane: application.lane.clone() } }
+                }
+                None => Finding::Differs,
+            },
         }
     }
 }

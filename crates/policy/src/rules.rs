@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::application::Application;
-use crate::rule::{Listed, Recognises, Rule};
+use crate::rule::{Evaluates, Listed, Recognises, Rule};
 
 /// The rules of one list. As a document it is the list alone; the index is made when it is first needed.
 #[derive(Debug, Clone, Default)]
@@ -94,14 +94,12 @@ impl Index {
     }
 
     fn add(&mut self, at: u32, rule: &Rule) {
-        if rule.not_evaluated(true).is_some() {
-            // Of a component, for one: that is never about a file.
-            if !matches!(rule.recognises, Recognises::Clsid { .. }) {
-                self.reported.push(at);
-            }
+        let with = |packages| Evaluates { packages, components: true };
+        if rule.not_evaluated(with(true)).is_some() {
+            self.reported.push(at);
             return;
         }
-        if rule.not_evaluated(false).is_some() {
+        if rule.not_evaluated(with(false)).is_some() {
             self.about_packages.push(at);
         }
         let mut add = |feature: Feature<'_>| self.places.push((feature.hashed(), at));
@@ -117,7 +115,7 @@ impl Index {
                 let path = path.as_bytes();
                 add(Feature::Folder(path.strip_suffix(b"/").unwrap_or(path)));
             }
-            Recognises::Clsid { .. } => {}
+            Recognises::Clsid { component } => add(Feature::Component(component.as_untrusted())),
         }
     }
 
@@ -146,6 +144,7 @@ enum Feature<'a> {
     Folder(&'a [u8]),
     Product(&'a str),
     Vendor(&'a str),
+    Component(&'a str),
 }
 
 impl Feature<'_> {
@@ -170,6 +169,10 @@ impl Features {
     }
 
     fn of_one(file: &Application) -> Vec<u64> {
+        if let Some(component) = &file.component {
+            let names = component.services.iter().chain([&component.action]);
+            return names.map(|name| Feature::Component(name.as_untrusted()).hashed()).collect();
+        }
         let path = file.path.as_bytes();
         let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
         let mut features: Vec<_> =

@@ -26,6 +26,19 @@ pub enum FromClient {
         command: OsText,
         /// As typed.
         arguments: Vec<OsText>,
+        /// Whether the command is no program, but the name of a component.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        component: bool,
+    },
+    /// Whether a grant lets a user do what a component stands for: polkit's rule asks, before it says yes by itself. Answered
+    /// by [`ToClient::Authorization`], to polkit's own user and to root alone.
+    Authorize {
+        /// The name of the user who wants to.
+        user: Text,
+        /// The action.
+        component: Text,
+        /// The process that wants to, for the record.
+        process: Option<u32>,
     },
     /// My requests, grants and launches; answered by [`ToClient::Status`].
     Status,
@@ -65,6 +78,10 @@ pub struct Run {
     pub command: OsText,
     /// As typed.
     pub arguments: Vec<OsText>,
+    /// `--component`: the command is no program, but the name of a component. Nothing starts; a grant lets the user do what
+    /// polkit asks about under that name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub component: bool,
     /// `--for`.
     pub duration: Option<Span>,
     /// `--justification`.
@@ -133,6 +150,22 @@ pub enum ToClient {
         end: Timestamp,
         /// Whether the terminal is relayed: data frames follow, and the client's own goes into raw mode.
         terminal: bool,
+    },
+    /// A component was granted: nothing starts, and polkit says yes to this user from now on.
+    Granted {
+        /// The grant.
+        grant: GrantId,
+        /// The action.
+        component: Text,
+        /// Polkit is not told yes any more from then on.
+        end: Timestamp,
+        /// Whether it is good for one time only.
+        once: bool,
+    },
+    /// Whether a grant lets that user do that.
+    Authorization {
+        /// Yes, and it is recorded; otherwise nothing is, and polkit decides as it would without Elevon.
+        granted: bool,
     },
     /// The end is near.
     Warning {

@@ -338,6 +338,7 @@ pub(crate) fn asked(command: impl Into<Vec<u8>>, arguments: &[&[u8]]) -> Run {
     Run {
         command: OsText::new(command),
         arguments: arguments.iter().map(|argument| OsText::new(*argument)).collect(),
+        component: false,
         duration: None,
         justification: None,
         wait: Wait::No,

@@ -587,7 +587,11 @@ fn nothing_is_told_of_what_the_caller_may_not_see(ground: &mut Ground) -> Result
     let tells = |name: &str, explain: bool| -> Result<String> {
         let command = closed.join(name).to_string_lossy().into_owned();
         let bytes = if explain {
-            message(&FromClient::Explain { command: command.as_str().into(), arguments: Vec::new() })
+            message(&FromClient::Explain {
+                command: command.as_str().into(),
+                arguments: Vec::new(),
+                component: false,
+            })
         } else {
             let mut run = asked(command, &[]);
             (run.duration, run.justification) = (Some(Span::from_secs(60)), Some(Text::new("let me")));

@@ -93,7 +93,11 @@ fn requests_beyond_measure_are_refused(ground: &mut Ground) -> Result<String> {
 fn large_copies_at_once_take_little_memory(ground: &mut Ground) -> Result<String> {
     let file = ground.hers("large", &fs::read(ground.path("free/good"))?)?;
     fs::File::options().write(true).open(&file)?.set_len(511 << 20)?;
-    let bytes = message(&FromClient::Explain { command: file.as_str().into(), arguments: Vec::new() });
+    let bytes = message(&FromClient::Explain {
+        command: file.as_str().into(),
+        arguments: Vec::new(),
+        component: false,
+    });
     let path = ground.site.tree.join("message");
     fs::write(&path, bytes)?;
     let shared = || -> u64 {

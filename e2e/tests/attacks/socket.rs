@@ -202,7 +202,11 @@ fn noise_for_as_long_as_a_race(ground: &mut Ground) -> Result<String> {
     let evil = ground.path("unlisted/evil");
     let honest = [
         runs(&evil, &[ground.mark().as_bytes()]),
-        message(&FromClient::Explain { command: evil.as_str().into(), arguments: Vec::new() }),
+        message(&FromClient::Explain {
+            command: evil.as_str().into(),
+            arguments: Vec::new(),
+            component: false,
+        }),
         message(&FromClient::Status),
         message(&FromClient::Resize(WindowSize { rows: 1, columns: 1 })),
     ]

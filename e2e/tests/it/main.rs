@@ -5,6 +5,7 @@ mod scene;
 
 mod applications;
 mod browser;
+mod components;
 mod demo;
 mod endings;
 mod environment;

@@ -23,6 +23,7 @@ pub(crate) fn question() -> Asking {
             interpreter: None,
             package: None,
             package_database: true,
+            component: None,
         },
         argv: vec!["tool".into(), "--all".into(), "a\u{1b}[31mb".into()],
         policy: Text::new("Tools"),

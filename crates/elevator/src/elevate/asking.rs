@@ -62,7 +62,7 @@ impl Attempted<'_> {
     fn pending(&self, Offered { application, argv, offer, now }: &Offered) -> Option<ElevationRequest> {
         let argv = (offer.terms.arguments == Covers::ExactArguments).then_some(argv.as_slice());
         let (user, holdings) = (&self.visitor.caller.user, &self.elevator.holdings);
-        holdings.pending_like(user, application.sha256, offer.terms.runs_as, argv, *now)
+        holdings.pending_like(user, application, offer.terms.runs_as, argv, *now)
     }
 
     fn make_request(&self, offered: &Offered, asked: Asked) -> Result<ElevationRequest, Refused> {
@@ -186,7 +186,7 @@ impl Attempted<'_> {
                     _ => format!(": “{}”", comment.visible()),
                 };
                 let told =
-                    format!("{} declined {}{comment}", by.visible(), offered.application.path.visible());
+                    format!("{} declined {}{comment}", by.visible(), offered.application.place().visible());
                 let next = format!("ask {}, or ask again with another justification", by.visible());
                 return Some(Refused { status: 126, reason: Some(DenyReason::Declined), told, next });
             }

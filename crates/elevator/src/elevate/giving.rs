@@ -43,11 +43,7 @@ impl Attempted<'_> {
             origin: Origin::Policy,
             computer: self.elevator.holdings.computer()?,
             user: self.visitor.caller.user.clone(),
-            application: GrantedApplication::Bytes {
-                sha256: application.sha256,
-                path: application.path.clone(),
-                interpreter: application.interpreter.as_ref().map(|interpreter| interpreter.sha256),
-            },
+            application: GrantedApplication::of(application),
             arguments: match offer.terms.arguments {
                 Covers::ExactArguments => GrantedArguments::Exact { argv: argv.clone() },
                 Covers::AnyArguments => GrantedArguments::Any,

@@ -10,16 +10,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use elevon_policy::application::Application;
 use elevon_policy::decide::{Attempt, Decision, Offer, Verdict};
 use elevon_policy::event::DenyReason;
-use elevon_policy::lists::Way;
+use elevon_policy::lists::{Launches, Way};
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::{Span, Timestamp};
-use elevon_wire::conversation::{Refused, Run};
+use elevon_wire::conversation::{Refused, Run, ToClient};
 
 use crate::caller::Visitor;
 use crate::connection::{Connection, Lost};
 use crate::elevator::Elevator;
 use crate::holdings::NotTaken;
-use crate::measure::{Measured, measure};
+use crate::measure::{Measured, component, measure};
 
 pub(crate) use refusals::{not_enrolled, of_elevon};
 
@@ -31,6 +31,8 @@ const MOST_GRANTS: u32 = 128;
 pub(crate) enum Told {
     /// The session speaks from now on.
     HandedOn,
+    /// A component is granted; polkit asks from now on.
+    Granted(ToClient),
     /// The last word.
     Last(Refused),
 }
@@ -99,6 +101,18 @@ impl Attempted<'_> {
                     }
                     answered = answered.by_policy(offered.application);
                 }
+                Verdict::Launch { grant, end, offer } if self.run.component => {
+                    return Ok(Told::Granted(ToClient::Granted {
+                        grant,
+                        component: measured
+                            .application
+                            .component
+                            .map(|component| component.action)
+                            .unwrap_or_default(),
+                        end,
+                        once: offer.terms.launches == Launches::Once,
+                    }));
+                }
                 Verdict::Launch { grant, offer, .. } => match self.elevator.holdings.take(grant, now) {
                     Ok(taken) => return Ok(self.launch(line, measured, &taken, &offer, now)),
                     // Another launch of the same user took it first: policy gives one to each.
@@ -128,9 +142,13 @@ impl Attempted<'_> {
     /// Measures and decides; what cannot be measured or decided is refused and recorded.
     fn decide(&self) -> Result<(Measured, Timestamp, Decision), Refused> {
         let Self { elevator, visitor, run, directory, .. } = self;
-        let measured =
-            measure(&visitor.caller, directory.as_fd(), &run.command, &run.arguments, &elevator.known)
-                .map_err(|error| self.not_measured(&error))?;
+        let measured = match run.component {
+            true => component::component(&run.command, &elevator.known),
+            false => {
+                measure(&visitor.caller, directory.as_fd(), &run.command, &run.arguments, &elevator.known)
+            }
+        };
+        let measured = measured.map_err(|error| self.not_measured(&error))?;
         let now = elevator.clock.now().map_err(|_| {
             self.record_refusal(Some((&measured.application, &measured.argv)), DenyReason::TimeUnknown, None);
             Refused {

@@ -22,7 +22,7 @@ impl Attempted<'_> {
         Refused {
             status: 126,
             reason: Some(refusal.deny_reason()),
-            told: format!("{} is not elevated: {refusal}", measured.application.path.visible()),
+            told: format!("{} is not elevated: {refusal}", measured.application.place().visible()),
             next: refusal.next().into(),
         }
     }
@@ -34,7 +34,7 @@ impl Attempted<'_> {
             reason: Some(DenyReason::Changed),
             told: format!(
                 "{} is not elevated: it, or what was granted for it, changed since it was approved",
-                measured.application.path.visible()
+                measured.application.place().visible()
             ),
             next: "start it again to ask for what is there now".into(),
         }
@@ -79,7 +79,7 @@ impl Attempted<'_> {
         policy: Option<PolicyReference>,
     ) {
         let (path, sha256, argv) = match measured {
-            Some((application, argv)) => (application.path.clone(), Some(application.sha256), argv.to_vec()),
+            Some((application, argv)) => (application.place(), Some(application.sha256), argv.to_vec()),
             None => (beginning(&self.run.command), None, self.typed()),
         };
         let user = self.visitor.caller.user.clone();

@@ -123,6 +123,7 @@ impl Attempted<'_> {
         let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(|error| error.to_string());
         let (kind, program, script) = match program {
             Program::Binary { file } => (ProgramKind::Binary, file, None),
+            Program::Nothing => return Err("a component is nothing that starts".into()),
             Program::Script { interpreter, interpreter_name, argument, script } => {
                 let (path, sealed) = match script {
                     ScriptSource::Path(path) => (Some(path), None),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use elevon_policy::application::Sha256;
 use elevon_policy::bundle::Bundle;
 use elevon_policy::grant::PolicyReference;
-use elevon_policy::rule::Listed;
+use elevon_policy::rule::{Evaluates, Listed};
 use elevon_policy::sheet::Sheet;
 use elevon_wire::channel::Trust;
 use elevon_wire::signed::{Purpose, Signed};
@@ -67,7 +67,7 @@ impl Holdings {
     }
 
     /// The rules in hand that match nothing here, and why.
-    pub(crate) fn rules_not_evaluated(&self, package_database: bool) -> Vec<(PolicyReference, &'static str)> {
+    pub(crate) fn rules_not_evaluated(&self, computer: Evaluates) -> Vec<(PolicyReference, &'static str)> {
         let Some(documents) = self.held().documents.clone() else {
             return Vec::new();
         };
@@ -84,10 +84,7 @@ impl Holdings {
                     Listed::Rule(rule) => Some(rule.id),
                     Listed::Unreadable(_) => None,
                 };
-                Some((
-                    PolicyReference { policy, version, rule },
-                    listed.not_evaluated(package_database)?.sentence(),
-                ))
+                Some((PolicyReference { policy, version, rule }, listed.not_evaluated(computer)?.sentence()))
             })
             .collect()
     }

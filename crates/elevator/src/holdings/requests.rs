@@ -2,7 +2,7 @@
 
 use std::io;
 
-use elevon_policy::application::{Sha256, User};
+use elevon_policy::application::{Application, User};
 use elevon_policy::grant::Ends;
 use elevon_policy::id::RequestId;
 use elevon_policy::lists::RunsAs;
@@ -25,7 +25,7 @@ impl Holdings {
     pub(crate) fn pending_like(
         &self,
         user: &User,
-        sha256: Sha256,
+        application: &Application,
         runs_as: RunsAs,
         argv: Option<&[OsText]>,
         now: Timestamp,
@@ -37,7 +37,8 @@ impl Holdings {
             .map(|made| &made.request)
             .find(|request| {
                 request.user == *user
-                    && request.application.sha256 == sha256
+                    && request.application.sha256 == application.sha256
+                    && request.application.component == application.component
                     && request.runs_as == runs_as
                     && argv.is_none_or(|argv| request.argv == argv)
             })

@@ -6,7 +6,7 @@ use elevon_identify::elf::NotElf;
 use elevon_identify::script::BadShebang;
 use elevon_policy::application::Distrust;
 use elevon_policy::event::DenyReason;
-use elevon_policy::text::OsText;
+use elevon_policy::text::{OsText, Text};
 use rustix::io::Errno;
 
 /// Why a program could not be measured. What the caller may not see looks as if it were not there.
@@ -26,6 +26,18 @@ pub(crate) enum NotMeasured {
     NotFound {
         /// As typed.
         command: OsText,
+    },
+    /// There is no such component.
+    NoComponent {
+        /// As typed.
+        name: OsText,
+    },
+    /// It is not one component, but a D-Bus name that stands for these.
+    Shorthand {
+        /// As typed.
+        name: OsText,
+        /// The actions.
+        actions: Vec<Text>,
     },
     /// There is a file, but it is nothing that can be executed.
     Unfit {
@@ -118,7 +130,7 @@ impl NotMeasured {
     /// The client's exit status.
     pub(crate) fn status(&self) -> u8 {
         match self {
-            Self::NotFound { .. } => 127,
+            Self::NotFound { .. } | Self::NoComponent { .. } | Self::Shorthand { .. } => 127,
             Self::CopiesOff { .. } | Self::System { .. } => 125,
             _ => 126,
         }
@@ -134,7 +146,11 @@ impl NotMeasured {
             | Self::TooLarge { .. } => Some(DenyReason::NotExecutable),
             Self::UntrustedInterpreter { .. } => Some(DenyReason::UntrustedInterpreter),
             Self::Changed { .. } => Some(DenyReason::Changed),
-            Self::NotFound { .. } | Self::CopiesOff { .. } | Self::System { .. } => None,
+            Self::NotFound { .. }
+            | Self::NoComponent { .. }
+            | Self::Shorthand { .. }
+            | Self::CopiesOff { .. }
+            | Self::System { .. } => None,
         }
     }
 
@@ -144,6 +160,8 @@ impl NotMeasured {
             Self::Nul { .. } => "leave the NUL byte out of the command and its arguments",
             Self::TooLong { .. } => "split it into several commands, as xargs does",
             Self::NotFound { .. } => "check the spelling, or name the program by its path",
+            Self::NoComponent { .. } => "`pkaction` lists the actions that there are",
+            Self::Shorthand { .. } => "ask for one of them",
             Self::Unfit { unfit, .. } => unfit.next(),
             Self::FileSystem { .. } => "copy the program to a local disk and run it from there",
             Self::UntrustedInterpreter { .. } => {
@@ -188,6 +206,13 @@ impl fmt::Display for NotMeasured {
             }
             Self::NotFound { command } => {
                 write!(f, "cannot run {}: no such program was found", command.visible())
+            }
+            Self::NoComponent { name } => {
+                write!(f, "there is no polkit action {} on this computer", name.visible())
+            }
+            Self::Shorthand { name, actions } => {
+                let actions: Vec<_> = actions.iter().map(|action| action.visible().to_string()).collect();
+                write!(f, "{} is a D-Bus name, shorthand for {}", name.visible(), actions.join(", "))
             }
             Self::Unfit { path, unfit } => write!(f, "cannot run {}: {unfit}", path.visible()),
             Self::FileSystem { path, kind } => {

@@ -167,7 +167,7 @@ fn what_is_hashed_is_what_is_executed_while_the_owner_keeps_rewriting() {
             let file = match &found.program {
                 Program::Binary { file } => file,
                 Program::Script { script: ScriptSource::Sealed(file), .. } => file,
-                Program::Script { .. } => panic!("an untrusted script was not copied"),
+                Program::Script { .. } | Program::Nothing => panic!("an untrusted script was not copied"),
             };
             assert_eq!(digest_of(&content(file)), found.application.sha256);
         }

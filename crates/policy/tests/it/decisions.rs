@@ -262,11 +262,10 @@ fn what_cannot_be_evaluated_matches_nothing_and_is_reported() {
     check_reason(&policy, &without_packages, &Finding::CannotEvaluate { needs: Needs::PackageFacts });
 }
 
-/// A component is no program; that such rules are not evaluated is told when they arrive.
+/// A component is no program.
 #[test]
 fn a_component_is_about_something_else_than_a_program() {
     let component = Listed::Rule(rule(Recognises::Clsid { component: Text::new("org.example.tool") }));
-    assert_eq!(component.not_evaluated(true), Some(Needs::Components));
     let decision = Policy::default().list(list(1, Way::Automatic, [component])).decide(&tool());
     assert!(decision.reasons.is_empty());
 }

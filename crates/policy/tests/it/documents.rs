@@ -110,6 +110,11 @@ fn every_kind_of_grant() -> Vec<Grant> {
             at_expiry: AtExpiry::Finish,
             ..grant(1, &[])
         },
+        Grant {
+            id: id(52),
+            application: GrantedApplication::Component { action: Text::new("org.example.clock.set-time") },
+            ..grant(1, &["org.example.clock.set-time"])
+        },
     ]
 }
 
@@ -170,6 +175,14 @@ fn events() -> Vec<What> {
             user: alice(),
             reason: EndReason::Exited,
             exit: Some(Exit::Code(7)),
+        },
+        What::ComponentAuthorized {
+            grant: id(52),
+            user: alice(),
+            component: Text::new("org.example.clock.set-time"),
+            process: Some(4711),
+            policy,
+            end: in_minutes(30),
         },
         What::LaunchRefused {
             user: alice(),
@@ -278,8 +291,8 @@ fn events_of_every_kind() {
     // Complete by count: a new kind is pinned here before it is used.
     let mut kinds: Vec<_> = all.iter().map(|event| event.what.kind()).collect();
     kinds.dedup();
-    assert_eq!(kinds.len(), 39);
-    assert_eq!(all.iter().filter(|event| event.what.is_from_computer()).count(), 13);
+    assert_eq!(kinds.len(), 40);
+    assert_eq!(all.iter().filter(|event| event.what.is_from_computer()).count(), 14);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
 mod applications;
+mod components;
 mod decisions;
 mod documents;
 mod lint;

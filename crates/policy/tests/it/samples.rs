@@ -65,6 +65,7 @@ pub(crate) fn program(path: &str, digest: u8) -> Application {
         interpreter: None,
         package: None,
         package_database: true,
+        component: None,
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Told {
 }
 
 /// Every kind, as the filter offers them.
-pub const KINDS: [&str; 39] = [
+pub const KINDS: [&str; 40] = [
     "request.made",
     "request.approved",
     "request.declined",
@@ -47,6 +47,7 @@ pub const KINDS: [&str; 39] = [
     "launch.started",
     "launch.ended",
     "launch.refused",
+    "component.authorized",
     "policy.saved",
     "policy.deployed",
     "rule.not_evaluated",
@@ -176,6 +177,12 @@ impl Teller {
             What::LaunchEnded { user, reason, exit: how, .. } => {
                 format!("What {} ran on {on} {}{}", user.name.visible(), ended(*reason), status(*how))
             }
+            What::ComponentAuthorized { user, component, end, .. } => format!(
+                "polkit on {on} let {} do {}, under a grant that is good until {}",
+                user.name.visible(),
+                component.visible(),
+                clock(*end, event.at)
+            ),
             What::LaunchRefused { user, path, reason, .. } => format!(
                 "{} on {on} was refused {}: {}",
                 user.name.visible(),
@@ -293,7 +300,7 @@ fn refused(reason: DenyReason) -> &'static str {
 fn detail(what: &What) -> Option<String> {
     match what {
         What::RequestMade { request } => {
-            Some(Command::new(&request.application.path, &request.argv).to_string())
+            Some(Command::new(&request.application.place(), &request.argv).to_string())
         }
         What::RequestApproved { grant, .. } | What::GrantMade { grant, .. } => Some(granted(grant)),
         What::LaunchStarted { path, argv, .. } | What::LaunchRefused { path, argv, .. } => {
@@ -311,7 +318,7 @@ fn granted(grant: &Grant) -> String {
         GrantedApplication::Bytes { sha256, .. } => {
             format!("{} · {}", granted_command(grant), sha256.short())
         }
-        GrantedApplication::Rule { .. } => granted_command(grant),
+        GrantedApplication::Component { .. } | GrantedApplication::Rule { .. } => granted_command(grant),
     }
 }
 
@@ -329,7 +336,7 @@ fn quote(what: &What) -> Option<&Text> {
 fn tone(kind: &str) -> &'static str {
     match kind {
         "request.made" => "amber",
-        "request.approved" | "grant.made" | "launch.started" => "green",
+        "request.approved" | "grant.made" | "launch.started" | "component.authorized" => "green",
         "request.declined"
         | "launch.refused"
         | "grant.revoked"

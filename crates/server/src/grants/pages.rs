@@ -20,7 +20,7 @@ use crate::pages::flash::Flash;
 use crate::pages::form::Form;
 use crate::pages::frame::Frame;
 use crate::pages::moment::{brief, exact, words};
-use crate::pages::words::{application_name, counted, ended, exit};
+use crate::pages::words::{counted, ended, exit, uses};
 
 #[derive(Template)]
 #[template(path = "grants/active.html")]
@@ -70,7 +70,7 @@ impl GrantPage {
         let grant = &self.row.record.grant;
         let may = if self.row.record.state.in_force() { "may" } else { "could" };
         let host_name = self.row.host_name.visible();
-        format!("{} {may} run {} as root on {host_name}", grant.user.name.visible(), application_name(grant))
+        format!("{} {may} {} on {host_name}", grant.user.name.visible(), uses(grant))
     }
 
     fn end_after_first_launch(&self) -> String {
@@ -86,7 +86,14 @@ impl GrantPage {
         }
     }
 
+    fn is_of_component(&self) -> bool {
+        matches!(self.row.record.grant.application, GrantedApplication::Component { .. })
+    }
+
     fn at_expiry(&self) -> String {
+        if self.is_of_component() {
+            return "polkit says yes no more; what was begun before goes on".to_owned();
+        }
         match self.row.record.grant.at_expiry {
             AtExpiry::Terminate { warning, grace } => format!(
                 "a warning {} before, SIGTERM {} before, then the whole process tree is killed",
@@ -109,6 +116,9 @@ impl GrantPage {
     }
 
     fn what_revoking_does(&self) -> String {
+        if self.is_of_component() {
+            return "It ends new authorizations: polkit says yes to this no more. What was begun with it goes on.".to_owned();
+        }
         let running = self.launches.iter().filter(|launch| launch.reason.is_none()).count() as u64;
         let host_name = self.row.host_name.visible();
         let ends = match running {

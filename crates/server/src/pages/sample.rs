@@ -41,6 +41,7 @@ pub(crate) fn application(path: &str) -> Application {
         interpreter: None,
         package: None,
         package_database: true,
+        component: None,
     }
 }
 

@@ -33,7 +33,17 @@ pub fn grant_tone(state: &GrantState) -> &'static str {
 pub fn application_name(grant: &Grant) -> String {
     match &grant.application {
         GrantedApplication::Bytes { path, .. } => path.file_name().visible().to_string(),
+        GrantedApplication::Component { action } => action.visible().to_string(),
         GrantedApplication::Rule { rule } => recognised(&rule.recognises),
+    }
+}
+
+/// What its user does with it, as the middle of a sentence.
+pub fn uses(grant: &Grant) -> String {
+    let name = application_name(grant);
+    match &grant.application {
+        GrantedApplication::Component { .. } => format!("do {name} by polkit"),
+        GrantedApplication::Bytes { .. } | GrantedApplication::Rule { .. } => format!("run {name} as root"),
     }
 }
 
@@ -41,6 +51,7 @@ pub fn application_name(grant: &Grant) -> String {
 pub fn granted_application(grant: &Grant) -> String {
     match &grant.application {
         GrantedApplication::Bytes { path, .. } => format!("the very bytes measured at {}", path.visible()),
+        GrantedApplication::Component { action } => format!("the polkit action {}", action.visible()),
         GrantedApplication::Rule { rule } => {
             format!("whatever a rule recognises: {}", recognised(&rule.recognises))
         }
@@ -56,7 +67,9 @@ pub fn granted_command(grant: &Grant) -> String {
         (GrantedApplication::Bytes { path, .. }, GrantedArguments::Any) => {
             format!("{} with any arguments", path.visible())
         }
-        (GrantedApplication::Rule { .. }, _) => granted_application(grant),
+        (GrantedApplication::Component { .. } | GrantedApplication::Rule { .. }, _) => {
+            granted_application(grant)
+        }
     }
 }
 

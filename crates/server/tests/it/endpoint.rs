@@ -163,6 +163,7 @@ pub(crate) fn tool() -> Application {
         interpreter: None,
         package: None,
         package_database: true,
+        component: None,
     }
 }
 

@@ -58,6 +58,7 @@ fn application() -> Application {
         }),
         package: None,
         package_database: true,
+        component: None,
     }
 }
 
@@ -82,6 +83,7 @@ fn from_the_client() {
         FromClient::Run(Box::new(Run {
             command: OsText::from("./tool"),
             arguments: os(&["--now"]),
+            component: false,
             duration: Some(Span::from_mins(30)),
             justification: Some(Text::new("ticket 4711")),
             wait,
@@ -96,7 +98,21 @@ fn from_the_client() {
             run(Wait::UntilDecided),
             run(Wait::AtMost { span: Span::from_mins(5) }),
             run(Wait::No),
-            FromClient::Explain { command: OsText::from("tool"), arguments: os(&["--now"]) },
+            FromClient::Explain {
+                command: OsText::from("tool"),
+                arguments: os(&["--now"]),
+                component: false,
+            },
+            FromClient::Explain {
+                command: OsText::from("org.example.act"),
+                arguments: vec![],
+                component: true,
+            },
+            FromClient::Authorize {
+                user: Text::new("alice"),
+                component: Text::new("org.example.act"),
+                process: Some(4711),
+            },
             FromClient::Status,
             FromClient::Cancel { request: id(60) },
             FromClient::End { grant: id(50) },
@@ -161,6 +177,13 @@ fn to_the_client() {
                 connected: true,
             },
             ToClient::Starting { launch: id(40), grant: id(50), end: NOW, terminal: true },
+            ToClient::Granted {
+                grant: id(50),
+                component: Text::new("org.example.act"),
+                end: NOW,
+                once: false,
+            },
+            ToClient::Authorization { granted: true },
             ToClient::Warning { left: Span::from_mins(1), reason: EndReason::Expired },
             ToClient::Stopped { signal: 20 },
             ToClient::Finished { exit: Exit::Code(7), reason: EndReason::Exited },

@@ -85,7 +85,7 @@ pub const KINDS: [Kind; 6] = [
     Kind {
         word: "clsid",
         name: "Component",
-        told: "A component identifier: on Linux, a polkit action.",
+        told: "A component: on Linux a polkit action, or a D-Bus name for all actions that its package ships. A grant ends new authorizations; what was begun with one goes on.",
         fields: &[field(
             "component",
             "Component identifier",
@@ -93,8 +93,8 @@ pub const KINDS: [Kind; 6] = [
             true,
         )],
         tick: None,
-        needs: Some(Needs::Components),
-        versioned: false,
+        needs: None,
+        versioned: true,
     },
     Kind {
         word: "folder_path",

@@ -80,13 +80,18 @@ impl RequestPage {
         let asked = &self.row.record.asked;
         let wants = if self.row.record.state == RequestState::Pending { "wants" } else { "wanted" };
         let (user, application) = (asked.user.name.visible(), asked.application.name());
-        format!("{user} {wants} to run {} as root for {}", application.visible(), words(asked.duration))
+        let duration = words(asked.duration);
+        match asked.application.component {
+            Some(_) => format!("{user} {wants} to do {} by polkit for {duration}", application.visible()),
+            None => format!("{user} {wants} to run {} as root for {duration}", application.visible()),
+        }
     }
 
     /// The name the program sees itself called by, where it is another one than the file's.
     fn called(&self) -> Option<&OsText> {
         let asked = &self.row.record.asked;
-        asked.argv.first().filter(|called| called.file_name() != asked.application.name())
+        let is_program = asked.application.component.is_none();
+        asked.argv.first().filter(|called| is_program && called.file_name() != asked.application.name())
     }
 
     fn application(&self) -> String {
@@ -130,7 +135,7 @@ impl RequestPage {
         format!(
             "{} asked for {} on {}, {}; {}{}",
             asked.user.name.visible(),
-            Command::new(&asked.application.path, &asked.argv),
+            Command::new(&asked.application.place(), &asked.argv),
             earlier.host_name.visible(),
             brief(asked.duration),
             earlier.record.state,
