@@ -15,6 +15,16 @@ pub struct Spread {
     pub worst: Duration,
 }
 
+impl Spread {
+    /// Of what many runs took.
+    pub fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let at = |part: usize| times.get((times.len() * part / 100).min(times.len().saturating_sub(1)));
+        let at = |part| at(part).copied().unwrap_or_default();
+        Self { median: at(50), p99: at(99), worst: at(100) }
+    }
+}
+
 impl std::fmt::Display for Spread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let micros = |time: Duration| time.as_secs_f64() * 1e6;
@@ -36,15 +46,12 @@ pub fn head(what: &str) -> String {
 /// Runs it so often, each time with its number, after a tenth as many runs that do not count.
 pub fn time<T>(runs: usize, mut run: impl FnMut(usize) -> T) -> Spread {
     (0..runs / 10).for_each(|number| drop(std::hint::black_box(run(number))));
-    let mut times: Vec<Duration> = (0..runs)
+    let times = (0..runs)
         .map(|number| {
             let start = clock::now();
             std::hint::black_box(run(number));
             start.elapsed()
         })
         .collect();
-    times.sort_unstable();
-    let at = |part: usize| times.get((times.len() * part / 100).min(times.len().saturating_sub(1)));
-    let at = |part| at(part).copied().unwrap_or_default();
-    Spread { median: at(50), p99: at(99), worst: at(100) }
+    Spread::of(times)
 }

@@ -47,7 +47,7 @@ pub(crate) struct Launch {
     pub(crate) boot: String,
     /// Its cgroup.
     pub(crate) cgroup: Option<PathBuf>,
-    /// Its session, once there is one.
+    /// Its session; none where that died at once.
     pub(crate) session: Option<Process>,
 }
 
@@ -113,25 +113,16 @@ impl Launches {
         &self.folder
     }
 
-    /// Puts a launch on file, before there is a session.
+    /// Puts a launch on file, before its session hears of it.
     pub(crate) fn announce(&self, launch: &Launch) -> io::Result<()> {
         files::write_json_fast(&self.path(launch.launch, "json"), launch)
     }
 
-    /// Watches over a launch's session from now on. One that cannot be put on file, where an elevator that comes after this
-    /// one looks for it, is ended.
+    /// Watches over a launch's session from now on.
     pub(crate) fn watch_over(&self, launch: Launch, process: OwnedFd) {
-        let id = launch.launch;
-        let announced = self.announce(&launch);
         let live = Live { launch, process: Arc::new(process), ordered: None, overdue: false };
-        self.live().insert(id, live);
+        self.live().insert(live.launch.launch, live);
         self.wake();
-        if let Err(error) = announced {
-            eprintln!(
-                "elevon-elevator: launch {id} is ended, since its session could not be put on file: {error}"
-            );
-            self.end(Order { reason: EndReason::Failed, grace: Span::ZERO }, |launch| launch.launch == id);
-        }
     }
 
     /// Takes a launch that never came to run off file.

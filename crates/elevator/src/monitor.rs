@@ -2,7 +2,7 @@
 //! so that ^Z and fg work, passes signals on, and tells the session outside what became of it.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use elevon_policy::event::Exit;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::connection::{Connection, Lost};
 use crate::launch::program::{self, Start};
 use crate::launch::{Descriptors, Plan};
+use crate::spawner;
 use crate::syscall::{self, Fork};
 
 /// From the monitor to its session.
@@ -39,28 +40,53 @@ pub(crate) enum ToMonitor {
     Continue,
 }
 
-/// No message between the two is longer.
+/// No message from a monitor is longer.
 pub(crate) const LIMIT: usize = 1 << 10;
 
-/// Becomes the monitor, in the forked child.
-pub(crate) fn run(plan: &Plan, descriptors: &Descriptors, terminal: Option<&OwnedFd>, line: OwnedFd) -> ! {
-    let line = Connection::new(line, LIMIT, None);
-    let status = match watch(plan, descriptors, terminal, line) {
+/// What it needs of a launch beside the plan.
+struct Given {
+    directory: OwnedFd,
+    standard: [OwnedFd; 3],
+    program: OwnedFd,
+    script: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+}
+
+/// The descriptors that travel with the plan to the monitor.
+pub(crate) fn given<'a>(
+    descriptors: &'a Descriptors,
+    terminal: Option<BorrowedFd<'a>>,
+) -> Vec<BorrowedFd<'a>> {
+    // All but the conversation with the client.
+    descriptors.borrow().into_iter().skip(1).chain(terminal).collect()
+}
+
+impl Given {
+    fn take(fds: Vec<OwnedFd>, plan: &Plan) -> Option<Self> {
+        let mut fds = fds.into_iter();
+        Some(Self {
+            directory: fds.next()?,
+            standard: [fds.next()?, fds.next()?, fds.next()?],
+            program: fds.next()?,
+            script: if plan.program.is_sealed_script() { Some(fds.next()?) } else { None },
+            terminal: fds.next(),
+        })
+    }
+}
+
+/// Becomes a monitor, in the forked child: makes itself ready, and waits on this line for the plan.
+pub(crate) fn run(line: OwnedFd) -> ! {
+    let status = match watch(Connection::new(line, spawner::LIMIT, None)) {
         Ok(()) | Err(Lost::Closed) => 0,
         Err(lost) => {
-            eprintln!("elevon-elevator: the monitor of launch {} cannot go on: {lost}", plan.launch);
+            eprintln!("elevon-elevator: a monitor cannot go on: {lost}");
             1
         }
     };
     syscall::exit_now(status)
 }
 
-fn watch(
-    plan: &Plan,
-    descriptors: &Descriptors,
-    terminal: Option<&OwnedFd>,
-    mut line: Connection,
-) -> Result<(), Lost> {
+fn watch(mut line: Connection) -> Result<(), Lost> {
     syscall::name_process(c"elevon-monitor");
     setsid()?;
     for signal in [
@@ -75,15 +101,18 @@ fn watch(
         syscall::ignore(signal);
     }
     let signals = syscall::signal_descriptor(&[libc::SIGCHLD])?;
-    if let Some(terminal) = terminal {
+    let plan: Plan = line.receive()?;
+    let given = Given::take(line.take_descriptors(), &plan)
+        .ok_or_else(|| io::Error::other("some descriptors of the launch are missing"))?;
+    if let Some(terminal) = &given.terminal {
         ioctl_tiocsctty(terminal)?;
     }
-    let program = match start(plan, descriptors, terminal)? {
+    let program = match start(&plan, &given)? {
         Ok(program) => program,
         Err(errno) => return line.send(&FromMonitor::Failed(errno)),
     };
     // From here on the monitor holds nothing of the user's.
-    let behind = terminal.filter(|_| !starts_in_front(descriptors));
+    let behind = given.terminal.as_ref().filter(|_| !starts_in_front(&given));
     let mut kept = vec![2, line.socket().as_raw_fd(), signals.as_raw_fd()];
     kept.extend(behind.map(AsRawFd::as_raw_fd));
     syscall::close_all_but(&kept)?;
@@ -123,28 +152,29 @@ fn watch(
 
 /// Whether the program gets the terminal at once. One that reads from a terminal and writes into a pipe stands at the head
 /// of a pipeline, whose end (a pager) may want the terminal: it gets its own when it first reads from it.
-fn starts_in_front(descriptors: &Descriptors) -> bool {
-    let [input, output, _] = &descriptors.standard;
+fn starts_in_front(given: &Given) -> bool {
+    let [input, output, _] = &given.standard;
     let pipe = fstat(output).is_ok_and(|facts| FileType::from_raw_mode(facts.st_mode) == FileType::Fifo);
     !isatty(input) || !pipe
 }
 
 /// Forks and executes the program; the error's number where it could not be executed.
-fn start(plan: &Plan, descriptors: &Descriptors, terminal: Option<&OwnedFd>) -> io::Result<Result<Pid, i32>> {
+fn start(plan: &Plan, given: &Given) -> io::Result<Result<Pid, i32>> {
     let (reads, writes) = pipe_with(PipeFlags::CLOEXEC)?;
     match syscall::fork()? {
         Fork::Child => {
-            let standard = descriptors.standard.each_ref().map(|fd| match terminal {
+            let terminal = given.terminal.as_ref();
+            let standard = given.standard.each_ref().map(|fd| match terminal {
                 Some(terminal) if isatty(fd) => terminal.as_fd(),
                 _ => fd.as_fd(),
             });
             let error = program::become_program(&Start {
                 plan,
-                directory: descriptors.directory.as_fd(),
+                directory: given.directory.as_fd(),
                 standard,
-                terminal: terminal.filter(|_| starts_in_front(descriptors)).map(AsFd::as_fd),
-                program: descriptors.program.as_fd(),
-                script: descriptors.script.as_ref().map(AsFd::as_fd),
+                terminal: terminal.filter(|_| starts_in_front(given)).map(AsFd::as_fd),
+                program: given.program.as_fd(),
+                script: given.script.as_ref().map(AsFd::as_fd),
             });
             // Should this fail too, the parent sees an end without a start.
             let _ = rustix::io::write(&writes, &program::errno(&error).to_ne_bytes());

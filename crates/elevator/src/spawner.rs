@@ -1,10 +1,12 @@
 //! The process that makes sessions. It is forked from the elevator before that has threads or confines itself, so that
-//! nothing the elevator does to itself reaches what it launches. It adopts what a session that died leaves behind.
+//! nothing the elevator does to itself reaches what it launches. One session is always made ahead, so that no launch waits
+//! for it. It adopts what a session that died leaves behind.
 
 use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use elevon_wire::frame::MESSAGE_LIMIT;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -12,6 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, pidfd_open, set_child_subreaper, wait,
 };
+use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 
 use crate::connection::{Connection, Lost};
@@ -23,36 +26,47 @@ use crate::syscall::{self, Fork};
 #[derive(Debug)]
 pub(crate) struct Spawner {
     pid: i32,
+    /// On it one session is always asked for: the next launch's.
     line: Mutex<Connection>,
 }
 
-/// A session that was made.
+/// A session that waits for its launch. Let go without one, it ends.
 #[derive(Debug)]
-pub(crate) struct Spawned {
+pub(crate) struct Ready {
     /// Its process.
     pub(crate) pid: i32,
-    /// The same, for good.
-    pub(crate) process: OwnedFd,
+    /// The cgroup made for it, where there is one.
+    pub(crate) cgroup: Option<PathBuf>,
+    process: OwnedFd,
+    line: Connection,
 }
+
+/// Asks the spawner for a session.
+#[derive(Debug, Serialize, Deserialize)]
+struct Make;
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Reply {
-    Made { pid: i32 },
+    Made { pid: i32, cgroup: Option<PathBuf> },
     Failed { cause: String },
 }
 
-/// What goes over the line is as long as a client's message, and the elevator's own additions.
-const LIMIT: usize = MESSAGE_LIMIT + (1 << 20);
+/// A plan is as long as a client's message, and the elevator's own additions.
+pub(crate) const LIMIT: usize = MESSAGE_LIMIT + (1 << 20);
+
+/// How many sessions are looked at before a launch is given up: what was made a while ago may be dead, or have failed then.
+const TRIES: usize = 3;
 
 impl Spawner {
     /// Forks the spawner. The caller has one thread.
     pub(crate) fn start() -> io::Result<Self> {
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         match syscall::fork()? {
-            Fork::Parent(pid) => Ok(Self {
-                pid: pid.as_raw_nonzero().get(),
-                line: Mutex::new(Connection::new(ours, LIMIT, None)),
-            }),
+            Fork::Parent(pid) => {
+                let line = Connection::new(ours, LIMIT, None);
+                line.send(&Make).map_err(io::Error::other)?;
+                Ok(Self { pid: pid.as_raw_nonzero().get(), line: Mutex::new(line) })
+            }
             Fork::Child => {
                 drop(ours);
                 let status = match serve(theirs) {
@@ -72,24 +86,50 @@ impl Spawner {
         self.pid
     }
 
-    /// Makes a session for this plan.
-    pub(crate) fn spawn(&self, plan: &Plan, descriptors: &Descriptors) -> io::Result<Spawned> {
+    /// The session that is ready; another one is asked for.
+    pub(crate) fn session(&self) -> io::Result<Ready> {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        let answered = line.send_with(plan, &descriptors.borrow()).and_then(|()| line.receive());
-        if let Err(Lost::Closed) = answered {
-            // Nothing can be launched any more, and what runs keeps its own deadline: whoever started this starts it anew.
-            eprintln!("elevon-elevator: the spawner is gone; ending");
-            std::process::exit(1);
-        }
-        match answered.map_err(io::Error::other)? {
-            Reply::Failed { cause } => Err(io::Error::other(cause)),
-            Reply::Made { pid } => {
-                let process = line.take_descriptors().pop();
-                let process =
-                    process.ok_or_else(|| io::Error::other("the spawner sent no process descriptor"))?;
-                Ok(Spawned { pid, process })
+        let mut failed = io::Error::other("the sessions that were made ended at once");
+        for _ in 0..TRIES {
+            let answered = line.receive().and_then(|reply| line.send(&Make).map(|()| reply));
+            if let Err(Lost::Closed) = answered {
+                // Nothing can be launched any more, and what runs keeps its own deadline: whoever started this starts it anew.
+                eprintln!("elevon-elevator: the spawner is gone; ending");
+                std::process::exit(1);
+            }
+            match answered.map_err(io::Error::other)? {
+                Reply::Failed { cause } => failed = io::Error::other(cause),
+                Reply::Made { pid, cgroup } => {
+                    let ready = ready(&mut line, pid, cgroup)?;
+                    if ready.is_alive()? {
+                        return Ok(ready);
+                    }
+                }
             }
         }
+        Err(failed)
+    }
+}
+
+fn ready(line: &mut MutexGuard<'_, Connection>, pid: i32, cgroup: Option<PathBuf>) -> io::Result<Ready> {
+    match <[OwnedFd; 2]>::try_from(line.take_descriptors()) {
+        Ok([process, session]) => {
+            Ok(Ready { pid, cgroup, process, line: Connection::new(session, LIMIT, None) })
+        }
+        Err(_) => Err(io::Error::other("the spawner did not send two descriptors")),
+    }
+}
+
+impl Ready {
+    /// Hands the launch over to it, and gives its process. It starts all of it or, where this fails, nothing.
+    pub(crate) fn begin(self, plan: &Plan, descriptors: &Descriptors) -> io::Result<OwnedFd> {
+        self.line.send_with(plan, &descriptors.borrow()).map_err(io::Error::other)?;
+        Ok(self.process)
+    }
+
+    fn is_alive(&self) -> io::Result<bool> {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        Ok(poll(&mut [PollFd::from_borrowed_fd(self.process.as_fd(), PollFlags::IN)], Some(&at_once))? == 0)
     }
 }
 
@@ -113,8 +153,8 @@ fn serve(line: OwnedFd) -> io::Result<()> {
             reap(&mut sessions);
         }
         if asked {
-            match line.receive::<Plan>() {
-                Ok(plan) => answer(&mut line, plan, &mut sessions)?,
+            match line.receive::<Make>() {
+                Ok(Make) => answer(&line, &mut sessions)?,
                 // The elevator ended. Its sessions keep their deadlines without it.
                 Err(Lost::Closed) => return Ok(()),
                 Err(lost) => return Err(io::Error::other(lost)),
@@ -123,33 +163,42 @@ fn serve(line: OwnedFd) -> io::Result<()> {
     }
 }
 
-fn answer(line: &mut Connection, plan: Plan, sessions: &mut HashSet<i32>) -> io::Result<()> {
-    let made = match Descriptors::take(line.take_descriptors()) {
-        None => Err(io::Error::other("some descriptors of the launch are missing")),
-        Some(descriptors) => make_session(plan, descriptors),
-    };
-    let sent = match made {
+fn answer(line: &Connection, sessions: &mut HashSet<i32>) -> io::Result<()> {
+    let sent = match make_session() {
         Err(error) => line.send(&Reply::Failed { cause: error.to_string() }),
-        Ok((pid, process)) => {
-            let pid = pid.as_raw_nonzero().get();
+        Ok(Ready { pid, cgroup, process, line: session }) => {
             sessions.insert(pid);
-            line.send_with(&Reply::Made { pid }, &[process.as_fd()])
+            line.send_with(&Reply::Made { pid, cgroup }, &[process.as_fd(), session.socket()])
         }
     };
-    sent.map_err(io::Error::other)
+    match sent {
+        // The elevator ended meanwhile: what was made ends too.
+        Err(Lost::Closed) => Ok(()),
+        sent => sent.map_err(io::Error::other),
+    }
 }
 
-fn make_session(plan: Plan, descriptors: Descriptors) -> io::Result<(Pid, OwnedFd)> {
-    match syscall::fork()? {
-        Fork::Child => {
-            // The spawner's own line above all: held here, too, its end would not be seen.
-            let own = descriptors.borrow().into_iter().map(|fd| fd.as_raw_fd());
-            match syscall::close_all_but(&own.chain([0, 1, 2]).collect::<Vec<_>>()) {
-                Ok(()) => session::run(plan, descriptors),
-                Err(_) => syscall::exit_now(1),
-            }
+fn make_session() -> io::Result<Ready> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let cgroup = containment::make_cgroup()
+        .map_err(|error| io::Error::new(error.kind(), format!("could not make a cgroup: {error}")))?;
+    let forked = syscall::fork().inspect_err(|_| {
+        if let Some(cgroup) = &cgroup {
+            containment::remove_cgroup(cgroup);
         }
-        Fork::Parent(pid) => Ok((pid, pidfd_open(pid, PidfdFlags::empty())?)),
+    });
+    match forked? {
+        // The spawner's own line above all: held here, too, its end would not be seen.
+        Fork::Child => match syscall::close_all_but(&[0, 1, 2, theirs.as_raw_fd()]) {
+            Ok(()) => session::run(theirs, cgroup),
+            Err(_) => syscall::exit_now(1),
+        },
+        Fork::Parent(pid) => Ok(Ready {
+            pid: pid.as_raw_nonzero().get(),
+            cgroup,
+            process: pidfd_open(pid, PidfdFlags::empty())?,
+            line: Connection::new(ours, LIMIT, None),
+        }),
     }
 }
 

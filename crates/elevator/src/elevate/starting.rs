@@ -1,4 +1,4 @@
-//! From a grant to a session: the launch on record and on file, then the session that takes over the conversation.
+//! From a grant to a session: the launch on record and on file, then the session, which takes over the conversation.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -17,6 +17,7 @@ use crate::holdings::Taken;
 use crate::launch::{Descriptors, Order, Plan, ProgramKind, containment, environment};
 use crate::launches::{Launch, Process};
 use crate::measure::{Measured, Program, ScriptSource};
+use crate::spawner::Ready;
 
 impl Attempted<'_> {
     pub(super) fn launch(
@@ -46,9 +47,9 @@ impl Attempted<'_> {
         let id = LaunchId::new(now, chance::ten_bytes());
         let deadline =
             elevator.clock.uptime_at(taken.end).map_err(|_| "what time it is cannot be relied on")?;
-        let cgroup =
-            containment::make_cgroup(id).map_err(|error| format!("could not make a cgroup: {error}"))?;
-        let mut launch = Launch {
+        let ready =
+            elevator.spawner.session().map_err(|error| format!("could not make a session: {error}"))?;
+        let launch = Launch {
             launch: id,
             grant: taken.grant.id,
             user: self.visitor.caller.user.clone(),
@@ -58,11 +59,11 @@ impl Attempted<'_> {
             end: taken.end,
             deadline: (taken.grant.at_expiry != AtExpiry::Finish).then_some(deadline),
             boot: elevator.clock.boot().to_owned(),
-            cgroup,
-            session: None,
+            cgroup: ready.cgroup.clone(),
+            session: Process::of(ready.pid),
         };
-        let begun = self.begin(line, &mut launch, measured.program, taken, offer, deadline);
-        match begun {
+        let (plan, descriptors) = self.plan(line, &launch, taken, deadline, measured.program)?;
+        match self.begin(&launch, &plan, &descriptors, ready, taken, offer) {
             Ok(session) => {
                 elevator.launches.watch_over(launch.clone(), session);
                 self.look_again(&launch, now);
@@ -75,41 +76,34 @@ impl Attempted<'_> {
         }
     }
 
-    /// On file, on record, and only then in a session. What is on record as started and does not come to run is on record
+    /// On file, on record, and only then in its session. What is on record as started and does not come to run is on record
     /// as ended.
     fn begin(
         &self,
-        line: &Connection,
-        launch: &mut Launch,
-        program: Program,
+        launch: &Launch,
+        plan: &Plan,
+        descriptors: &Descriptors,
+        ready: Ready,
         taken: &Taken,
         offer: &Offer,
-        deadline: Uptime,
     ) -> Result<OwnedFd, String> {
         let elevator = self.elevator;
         let record = |what| elevator.record(what).map_err(|error| error.to_string());
-        let (plan, descriptors) = self.plan(line, launch, taken, deadline, program)?;
         elevator.launches.announce(launch).map_err(|error| error.to_string())?;
         if taken.started {
             record(What::GrantStarted { grant: taken.grant.id, end: taken.end })?;
         }
         record(launch_started(launch, offer))?;
-        match elevator.spawner.spawn(&plan, &descriptors) {
-            Ok(spawned) => {
-                launch.session = Process::of(spawned.pid);
-                Ok(spawned.process)
-            }
-            Err(error) => {
-                record(What::LaunchEnded {
-                    launch: launch.launch,
-                    grant: launch.grant,
-                    user: launch.user.clone(),
-                    reason: EndReason::Failed,
-                    exit: None,
-                })?;
-                Err(format!("could not make a session: {error}"))
-            }
-        }
+        ready.begin(plan, descriptors).or_else(|error| {
+            record(What::LaunchEnded {
+                launch: launch.launch,
+                grant: launch.grant,
+                user: launch.user.clone(),
+                reason: EndReason::Failed,
+                exit: None,
+            })?;
+            Err(format!("its session is gone: {error}"))
+        })
     }
 
     fn plan(

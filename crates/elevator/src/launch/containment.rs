@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use elevon_policy::event::Layers;
-use elevon_policy::id::LaunchId;
 use elevon_policy::time::Span;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, wait};
 use rustix::time::Timespec;
 
+use crate::chance;
 use crate::clock::Uptime;
 use crate::files;
 
@@ -55,12 +55,12 @@ pub(crate) fn layers() -> Layers {
     Layers { cgroup: cgroups().is_some(), subreaper: true, own_deadline: true, pid_namespace: false }
 }
 
-/// Makes a cgroup for a launch.
-pub(crate) fn make_cgroup(launch: LaunchId) -> io::Result<Option<PathBuf>> {
+/// Makes a cgroup for a launch to come.
+pub(crate) fn make_cgroup() -> io::Result<Option<PathBuf>> {
     let Some(folder) = cgroups() else {
         return Ok(None);
     };
-    let cgroup = folder.join(launch.to_string());
+    let cgroup = folder.join(format!("{:016x}", chance::number()));
     // With its folder: another elevator in the same place takes that away when it ends and sees nothing in it.
     std::fs::create_dir_all(&cgroup)?;
     Ok(Some(cgroup))

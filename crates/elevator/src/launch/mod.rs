@@ -69,6 +69,13 @@ pub(crate) enum ProgramKind {
     },
 }
 
+impl ProgramKind {
+    /// Whether there is a [`Descriptors::script`].
+    pub(crate) fn is_sealed_script(&self) -> bool {
+        matches!(self, Self::Script { path: None, .. })
+    }
+}
+
 /// The descriptors of a launch, in the order in which they travel.
 #[derive(Debug)]
 pub(crate) struct Descriptors {

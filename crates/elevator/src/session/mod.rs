@@ -7,6 +7,7 @@ mod relay;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use elevon_policy::event::{EndReason, Exit};
 use elevon_policy::time::Span;
@@ -14,29 +15,90 @@ use elevon_wire::conversation::{Refused, ToClient};
 use elevon_wire::frame::MESSAGE_LIMIT;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{getpid, set_child_subreaper};
+use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
 use rustix::time::{TimerfdClockId, TimerfdFlags, Timespec, timerfd_create};
 
 use self::ending::{Stage, first_stage};
 use self::relay::HELD;
 use crate::clock::Uptime;
-use crate::connection::{Connection, Speaker};
+use crate::connection::{Connection, Lost, Speaker};
 use crate::files;
 use crate::launch::{Descriptors, Outcome, Plan, containment, terminal};
 use crate::monitor::{self, FromMonitor};
+use crate::spawner;
 use crate::syscall::{self, Fork};
 
-/// Becomes the session, in the forked child.
-pub(crate) fn run(plan: Plan, descriptors: Descriptors) -> ! {
-    let launch = plan.launch;
-    let status = match Session::start(plan, descriptors).and_then(Session::watch) {
+/// Becomes a session, in the forked child: makes ready what does not depend on the launch, and waits for it on this line.
+pub(crate) fn run(line: OwnedFd, cgroup: Option<PathBuf>) -> ! {
+    let status = match Prepared::new(line, cgroup).and_then(Prepared::serve) {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("elevon-elevator: the session of launch {launch} cannot go on: {error}");
+            eprintln!("elevon-elevator: a session cannot go on: {error}");
             1
         }
     };
     syscall::exit_now(status)
+}
+
+/// A session before its launch.
+struct Prepared {
+    line: Connection,
+    cgroup: Option<PathBuf>,
+    monitor: Connection,
+    signals: OwnedFd,
+}
+
+impl Prepared {
+    fn new(line: OwnedFd, cgroup: Option<PathBuf>) -> io::Result<Self> {
+        syscall::name_process(c"elevon-session");
+        rustix::process::setsid()?;
+        set_child_subreaper(Some(getpid()))?;
+        let signals =
+            syscall::signal_descriptor(&[libc::SIGCHLD, libc::SIGUSR1, libc::SIGTERM, libc::SIGINT])?;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        // The monitor is in its cgroup from the first instruction.
+        let forked = match &cgroup {
+            Some(cgroup) => syscall::fork_into(File::open(cgroup)?.as_fd())?,
+            None => syscall::fork()?,
+        };
+        if let Fork::Child = forked {
+            drop((ours, line));
+            monitor::run(theirs)
+        }
+        Ok(Self {
+            line: Connection::new(line, spawner::LIMIT, None),
+            cgroup,
+            monitor: Connection::new(ours, monitor::LIMIT, None),
+            signals,
+        })
+    }
+
+    /// Until the launch is over, or there will be none.
+    fn serve(mut self) -> io::Result<()> {
+        match self.line.receive::<Plan>() {
+            Ok(plan) => {
+                let descriptors = Descriptors::take(self.line.take_descriptors());
+                let descriptors = descriptors
+                    .ok_or_else(|| io::Error::other("some descriptors of the launch are missing"))?;
+                let Self { monitor, signals, .. } = self;
+                Session::start(plan, descriptors, monitor, signals)?.watch()
+            }
+            Err(Lost::Closed) => self.dismiss(),
+            Err(lost) => Err(io::Error::other(lost)),
+        }
+    }
+
+    /// Nothing was launched: leaves nothing behind.
+    fn dismiss(self) -> io::Result<()> {
+        let Self { monitor, cgroup, .. } = self;
+        drop(monitor);
+        while wait(WaitOptions::empty()).is_ok() {}
+        if let Some(cgroup) = &cgroup {
+            containment::remove_cgroup(cgroup);
+        }
+        containment::forget_cgroups();
+        Ok(())
+    }
 }
 
 struct Session {
@@ -65,21 +127,17 @@ struct Session {
 }
 
 impl Session {
-    /// Makes the terminal and the monitor.
-    fn start(plan: Plan, descriptors: Descriptors) -> io::Result<Self> {
-        syscall::name_process(c"elevon-session");
-        rustix::process::setsid()?;
-        set_child_subreaper(Some(getpid()))?;
-        let signals =
-            syscall::signal_descriptor(&[libc::SIGCHLD, libc::SIGUSR1, libc::SIGTERM, libc::SIGINT])?;
+    /// Makes the terminal, and has the monitor start the program.
+    fn start(
+        plan: Plan,
+        descriptors: Descriptors,
+        monitor: Connection,
+        signals: OwnedFd,
+    ) -> io::Result<Self> {
         let terminal = terminal::for_launch(&descriptors.standard, plan.window)?;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        let slave = terminal.as_ref().map(|terminal| &terminal.slave);
-        if let Fork::Child = fork(&plan)? {
-            drop(ours);
-            monitor::run(&plan, &descriptors, slave, theirs)
-        }
-        drop(theirs);
+        let slave = terminal.as_ref().map(|terminal| terminal.slave.as_fd());
+        // A monitor that is gone is seen when its first word is waited for.
+        let _ = monitor.send_with(&plan, &monitor::given(&descriptors, slave));
         // The user's own descriptors, the terminal among them, are let go here.
         let Descriptors { client, .. } = descriptors;
         let speaker = Speaker { pid: plan.client, uid: plan.user.uid };
@@ -91,7 +149,7 @@ impl Session {
             all_said: false,
             master: terminal.map(|terminal| terminal.master),
             typed: Vec::new(),
-            monitor: Some(Connection::new(ours, monitor::LIMIT, None)),
+            monitor: Some(monitor),
             signals,
             timer,
             stage,
@@ -231,14 +289,6 @@ impl Session {
             self.send();
         }
         Ok(())
-    }
-}
-
-/// Forks the monitor, in its cgroup from the first instruction.
-fn fork(plan: &Plan) -> io::Result<Fork> {
-    match &plan.cgroup {
-        Some(cgroup) => syscall::fork_into(File::open(cgroup)?.as_fd()),
-        None => syscall::fork(),
     }
 }
 
