@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod attack;
 mod bench;
 mod bless;
 mod clock;
@@ -45,6 +46,14 @@ enum Command {
         #[arg(long)]
         list: bool,
     },
+    /// The attack corpus on this computer: a row for each case with what was seen. Needs root.
+    Attack {
+        /// Runs each race for thousands of rounds.
+        #[arg(long)]
+        full: bool,
+        /// Only cases whose names contain one of these.
+        names: Vec<String>,
+    },
     /// The house rules: who may depend on whom, where `unsafe` and SQL may stand, names, what documents may say.
     Tidy,
     /// Accepts golden files, snapshots and the elevator's dependency list as they are now.
@@ -78,6 +87,7 @@ fn main() -> ExitCode {
         Command::Demo { auto, more } => demo::demo(auto, &more),
         Command::Test { list: true, .. } => test::list(),
         Command::Test { steps, list: false } => test::test(&steps),
+        Command::Attack { full, names } => attack::attack(full, &names),
         Command::Tidy => tidy::tidy(),
         Command::Bless => bless::bless(),
         Command::Bench { name, more } => bench::bench(name.as_deref(), &more),

@@ -53,6 +53,14 @@ const PACKAGES: [Package; 19] = [
     Package { name: "g++", shown_by: Shown::Program(&["g++", "c++", "clang++"]) },
 ];
 
+/// What launches are measured beside.
+const BESIDE_LAUNCHES: [Package; 3] = [
+    Package { name: "sudo", shown_by: Shown::Program(&["sudo"]) },
+    Package { name: "doas", shown_by: Shown::Program(&["doas"]) },
+    // To build sudo-rs.
+    Package { name: "libpam0g-dev", shown_by: Shown::Folder("/usr/include/security") },
+];
+
 impl Package {
     fn is_there(&self) -> bool {
         match self.shown_by {
@@ -64,10 +72,19 @@ impl Package {
     }
 }
 
-/// Installs what is missing, or says exactly what to install.
+/// Installs what is missing for the tests, or says exactly what to install.
 pub(crate) fn provide() -> Result<()> {
+    provide_all(&PACKAGES)
+}
+
+/// The same for what launches are measured beside.
+pub(crate) fn provide_for_launches() -> Result<()> {
+    provide_all(&BESIDE_LAUNCHES)
+}
+
+fn provide_all(packages: &[Package]) -> Result<()> {
     let missing: Vec<&str> =
-        PACKAGES.iter().filter(|package| !package.is_there()).map(|package| package.name).collect();
+        packages.iter().filter(|package| !package.is_there()).map(|package| package.name).collect();
     if missing.is_empty() {
         println!("nothing is missing");
         return Ok(());
@@ -86,7 +103,7 @@ pub(crate) fn provide() -> Result<()> {
     run(apt().args(["install", "--yes", "--no-install-recommends"]).args(&missing))
         .with_context(|| format!("install system packages; by hand: `{by_hand}`"))?;
     let still: Vec<&str> =
-        PACKAGES.iter().filter(|package| !package.is_there()).map(|package| package.name).collect();
+        packages.iter().filter(|package| !package.is_there()).map(|package| package.name).collect();
     if !still.is_empty() {
         bail!("these packages are installed, yet their programs are not found: {}", still.join(" "));
     }

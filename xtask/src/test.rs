@@ -157,7 +157,7 @@ fn whole_system() -> Result<()> {
 
 /// Has cargo run what it built as root: under sudo, where this does not run as root already. Cargo itself stays who it is,
 /// so that nothing it builds belongs to root.
-fn as_root(cargo: &mut Command) -> Result<()> {
+pub(crate) fn as_root(cargo: &mut Command) -> Result<()> {
     if is_root() {
         return Ok(());
     }

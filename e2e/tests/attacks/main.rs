@@ -4,7 +4,7 @@
 //!     attacks [NAME]…        only cases whose names contain one of these
 //!     attacks --list         their names
 //!
-//! Races run for 2 s each; with `ELEVON_ATTACK_FULL=1` for thousands of rounds.
+//! Races run for 2 s each; with `ELEVON_ATTACK_FULL=1` for thousands of rounds. `cargo xtask attack` runs it.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod ground;

@@ -17,7 +17,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("elevon", &["elevon-policy", "elevon-wire"]),
     ("elevon-prompt", &["elevon", "elevon-policy", "elevon-wire"]),
     ("elevon-e2e", &["elevon-policy", "elevon-wire"]),
-    ("elevon-bench", &["elevon-policy", "elevon-wire", "elevon-server"]),
+    ("elevon-bench", &["elevon-policy", "elevon-wire", "elevon-server", "elevon-e2e"]),
     ("xtask", &[]),
 ];
 

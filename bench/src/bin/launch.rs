@@ -1,0 +1,249 @@
+//! What it costs to start a program elevated: ours beside what a user would take instead, same program, same user, one run.
+//! The commands take turns, so that whatever else the machine does meanwhile falls on all of them.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+use elevon_bench::{Spread, clock};
+use elevon_e2e::policy::{hash_of, privileged};
+use elevon_e2e::program::must;
+use elevon_e2e::site::Site;
+use elevon_e2e::terminal::Terminal;
+use elevon_policy::lists::Way;
+
+/// How many runs one command has before it is another's turn.
+const TURN: usize = 25;
+
+/// Between two runs that are paced.
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// From starting the command to its exit, beside sudo, doas and sudo-rs.
+#[derive(Parser)]
+struct Launch {
+    #[command(subcommand)]
+    part: Option<Part>,
+    /// How often each command is run, each way
+    #[arg(long, default_value_t = 400)]
+    runs: usize,
+    /// A sudo of sudo-rs, which is made setuid root for this; without it sudo-rs is left out
+    #[arg(long)]
+    sudo_rs: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// Runs a command again and again, and writes how many nanoseconds each run took
+    Repeat {
+        #[arg(long)]
+        runs: usize,
+        #[arg(long)]
+        paced: bool,
+        #[arg(long)]
+        times: PathBuf,
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+}
+
+fn main() -> Result<()> {
+    let bench = Launch::parse();
+    match bench.part {
+        Some(Part::Repeat { runs, paced, times, command }) => repeat(runs, paced, &times, &command),
+        None => compare(bench.runs, bench.sudo_rs.as_deref()),
+    }
+}
+
+fn repeat(runs: usize, paced: bool, times: &Path, command: &[String]) -> Result<()> {
+    let (program, arguments) = command.split_first().context("expected a command")?;
+    let mut taken = OpenOptions::new().append(true).create(true).open(times)?;
+    for _ in 0..runs {
+        if paced {
+            std::thread::sleep(PAUSE);
+        }
+        let start = clock::now();
+        let status = Command::new(program).args(arguments).status()?;
+        let time = start.elapsed();
+        ensure!(status.success(), "{command:?} ended with {status}");
+        writeln!(taken, "{}", time.as_nanos())?;
+    }
+    Ok(())
+}
+
+/// A way of running a program as root.
+struct Contestant {
+    name: &'static str,
+    command: Vec<String>,
+    times: Vec<Duration>,
+}
+
+impl Contestant {
+    fn new(name: &'static str, command: &[&str]) -> Self {
+        let command = command.iter().copied().map(str::to_owned).collect();
+        Self { name, command, times: Vec::new() }
+    }
+}
+
+/// How a run is started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Paced,
+    Loop,
+    Terminal,
+}
+
+fn compare(runs: usize, sudo_rs: Option<&Path>) -> Result<()> {
+    let site = Site::start()?;
+    let own = site.programs.join("bin/repeat");
+    fs::copy(std::env::current_exe()?, &own)?;
+    fs::set_permissions(&own, PermissionsExt::from_mode(0o755))?;
+    let fresh = site.alice.home.join("true");
+    fs::copy("/usr/bin/true", &fresh)?;
+    let mut list = privileged("Measured", vec![hash_of(Path::new("/usr/bin/true"))?])?;
+    list.elevate = Way::Automatic;
+    site.deploy(&list)?;
+    let _rules = Rules::allow(&site)?;
+    let mut measured = vec![
+        Contestant::new("the program itself, not elevated", &["/usr/bin/true"]),
+        Contestant::new("elevon", &[text(&site.client())?, "run", "--", "/usr/bin/true"]),
+        Contestant::new(
+            "elevon, file measured anew each time",
+            &[text(&site.client())?, "run", "--", text(&fresh)?],
+        ),
+        Contestant::new("sudo (NOPASSWD)", &["sudo", "-n", "/usr/bin/true"]),
+        Contestant::new("doas (nopass)", &["doas", "-n", "/usr/bin/true"]),
+    ];
+    let sudo_rs = sudo_rs.map(|path| Installed::setuid(path, &site)).transpose()?;
+    if let Some(sudo_rs) = &sudo_rs {
+        measured.push(Contestant::new("sudo-rs (NOPASSWD)", &[text(&sudo_rs.0)?, "-n", "/usr/bin/true"]));
+    }
+    for (manner, told) in [
+        (Manner::Paced, "paced, 30 ms apart, pipes"),
+        (Manner::Loop, "in a loop, pipes"),
+        (Manner::Terminal, "in a loop, in a terminal (sudo: use_pty)"),
+    ] {
+        println!("\n{}", elevon_bench::head(told));
+        take_turns(&site, &own, &mut measured, manner, runs)?;
+        tell(&mut measured);
+    }
+    Ok(())
+}
+
+fn take_turns(
+    site: &Site,
+    own: &Path,
+    measured: &mut [Contestant],
+    manner: Manner,
+    runs: usize,
+) -> Result<()> {
+    let times = site.alice.home.join("times");
+    // The first turn of each warms up, and does not count.
+    for turn in 0..=runs.div_ceil(TURN) {
+        for contestant in &mut *measured {
+            let mut command = match manner {
+                Manner::Paced | Manner::Loop => site.as_user(&site.alice, own)?,
+                Manner::Terminal => site.in_terminal(&site.alice, own)?,
+            };
+            command.args(["repeat", "--runs", &TURN.to_string(), "--times", text(&times)?]);
+            if manner == Manner::Paced {
+                command.arg("--paced");
+            }
+            command.arg("--").args(&contestant.command);
+            if manner == Manner::Terminal {
+                let mut terminal = Terminal::open(&mut command)?;
+                let status = terminal.exit(Duration::from_secs(60))?;
+                ensure!(status == 0, "{}: {}", contestant.name, terminal.transcript());
+            } else {
+                must(command.stdin(Stdio::null()), b"").context(contestant.name)?;
+            }
+            let taken = fs::read_to_string(&times)?;
+            fs::remove_file(&times)?;
+            if turn > 0 {
+                for line in taken.lines() {
+                    contestant.times.push(Duration::from_nanos(line.parse()?));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The table, each with its ratio to sudo and to doas.
+fn tell(measured: &mut [Contestant]) {
+    let spreads: Vec<(&str, Spread)> = measured
+        .iter_mut()
+        .map(|contestant| (contestant.name, Spread::of(std::mem::take(&mut contestant.times))))
+        .collect();
+    let median = |name: &str| {
+        spreads
+            .iter()
+            .find(|(known, _)| known.starts_with(name))
+            .map(|(_, spread)| spread.median.as_secs_f64())
+    };
+    for (name, spread) in &spreads {
+        let against = |other: &str| {
+            median(other).map_or(String::new(), |other_median| {
+                format!("   {:.2} × {other}", spread.median.as_secs_f64() / other_median)
+            })
+        };
+        println!("{name:44} {spread}{}{}", against("sudo"), against("doas"));
+    }
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is text")
+}
+
+/// Files that let alice run the program with the others, gone when dropped.
+struct Rules(Vec<PathBuf>);
+
+impl Rules {
+    fn allow(site: &Site) -> Result<Self> {
+        let alice = &site.alice.name;
+        let mut rules = Self(Vec::new());
+        rules.put(
+            &format!("/etc/sudoers.d/{alice}"),
+            &format!("Defaults:{alice} use_pty\n{alice} ALL=(root) NOPASSWD: /usr/bin/true\n"),
+            0o440,
+        )?;
+        rules.put("/etc/doas.conf", &format!("permit nopass {alice} as root cmd /usr/bin/true\n"), 0o400)?;
+        Ok(rules)
+    }
+
+    fn put(&mut self, path: &str, content: &str, mode: u32) -> Result<()> {
+        let about = || format!("write {path} for the measure; it must not be there before");
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(path).with_context(about)?;
+        self.0.push(path.into());
+        file.write_all(content.as_bytes()).with_context(about)
+    }
+}
+
+impl Drop for Rules {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            if let Err(error) = fs::remove_file(path) {
+                eprintln!("{} could not be removed: {error}", path.display());
+            }
+        }
+    }
+}
+
+/// A program made setuid root for as long as the site is there.
+struct Installed(PathBuf);
+
+impl Installed {
+    fn setuid(from: &Path, site: &Site) -> Result<Self> {
+        let to = site.programs.join("bin/sudo-rs");
+        fs::copy(from, &to).with_context(|| format!("copy {}", from.display()))?;
+        chown(&to, Some(0), Some(0))?;
+        fs::set_permissions(&to, PermissionsExt::from_mode(0o4755))?;
+        ensure!(fs::metadata(&to)?.mode() & 0o4000 != 0, "{} does not become setuid", to.display());
+        Ok(Self(to))
+    }
+}
