@@ -104,6 +104,9 @@ impl Spawner {
                     if ready.is_alive()? {
                         return Ok(ready);
                     }
+                    if let Some(cgroup) = &ready.cgroup {
+                        containment::remove_cgroup(cgroup);
+                    }
                 }
             }
         }

@@ -250,6 +250,8 @@ impl Ground {
 
     /// Takes a grant away, as its approver would.
     pub(crate) fn revoke(&mut self, grant: &str) -> Result<()> {
+        // What policy gave on the computer is known to the server once it has heard of it.
+        self.site.api.event("launch.started", |event| event.text("/grant") == grant)?;
         self.approver.revoke(grant, "because of the attack").map(drop)
     }
 
