@@ -25,6 +25,18 @@ fn shell(scene: &Scene) -> Result<Terminal> {
     Ok(terminal)
 }
 
+/// The shell, at its prompt, tells the status of its last command.
+fn expect_status(terminal: &mut Terminal, status: i32) -> Result<()> {
+    terminal.send("echo status=$?\n")?;
+    terminal.expect(&format!("status={status}\r\n")).map(drop)
+}
+
+/// Ends the shell.
+fn leave(mut terminal: Terminal) -> Result<()> {
+    terminal.send("exit\n")?;
+    terminal.exit(SOON).map(drop)
+}
+
 /// The process whose command line has this word, and whose own program has this name.
 fn process(program: &str, word: &str) -> Result<Pid> {
     until(&format!("a process {program} about {word}"), SOON, || {
@@ -99,11 +111,8 @@ fn the_interrupt_key_reaches_the_program() -> Result<()> {
     terminal.expect("running\r\n")?;
     terminal.send("\x03")?;
     terminal.expect("ready> ")?;
-    terminal.send("echo status=$?\n")?;
-    terminal.expect("status=130")?;
-    terminal.send("exit\n")?;
-    terminal.exit(SOON)?;
-    Ok(())
+    expect_status(&mut terminal, 130)?;
+    leave(terminal)
 }
 
 #[test]
@@ -125,11 +134,8 @@ fn the_suspend_key_gives_the_shell_back_and_fg_goes_on() -> Result<()> {
     terminal.send("again\n")?;
     terminal.expect("got again")?;
     terminal.expect("ready> ")?;
-    terminal.send("echo status=$?\n")?;
-    terminal.expect("status=4")?;
-    terminal.send("exit\n")?;
-    terminal.exit(SOON)?;
-    Ok(())
+    expect_status(&mut terminal, 4)?;
+    leave(terminal)
 }
 
 #[test]
@@ -162,11 +168,8 @@ fn the_terminal_is_put_back_when_the_program_is_killed() -> Result<()> {
     kill_process(vim, Signal::KILL)?;
     terminal.expect("ready> ")?;
     assert_eq!(terminal.modes()?, before);
-    terminal.send("echo status=$?\n")?;
-    terminal.expect("status=137")?;
-    terminal.send("exit\n")?;
-    terminal.exit(SOON)?;
-    Ok(())
+    expect_status(&mut terminal, 137)?;
+    leave(terminal)
 }
 
 #[test]
@@ -188,9 +191,7 @@ fn the_terminal_is_put_back_when_the_session_is_killed() -> Result<()> {
     gone(vim)?;
     let ended = scene.site.api.event("launch.ended", |_| true)?;
     assert_eq!(ended.text("/reason"), "session_died");
-    terminal.send("exit\n")?;
-    terminal.exit(SOON)?;
-    Ok(())
+    leave(terminal)
 }
 
 #[test]
@@ -241,7 +242,5 @@ fn interrupting_the_wait_leaves_the_request_pending() -> Result<()> {
     terminal.expect("ready> ")?;
     assert_eq!(terminal.modes()?, before);
     scene.site.api.request_is(&request, "pending")?;
-    terminal.send("exit\n")?;
-    terminal.exit(SOON)?;
-    Ok(())
+    leave(terminal)
 }
