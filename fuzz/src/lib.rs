@@ -2,7 +2,9 @@
 
 use ed25519_dalek::SigningKey;
 use elevon_identify::dpkg::Names;
-use elevon_identify::{apt as lists, dpkg as packages, elf, polkit as actions, rpm as database, script};
+use elevon_identify::{
+    apt as lists, dpkg as packages, elf, polkit as actions, rpm as database, script, windows,
+};
 use elevon_policy::application::{Application, Lane, Sha256, User};
 use elevon_policy::bundle::Bundle;
 use elevon_policy::decide::{Attempt, HeldGrant, Holdings, Verdict, decide};
@@ -21,12 +23,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Every target by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 10] = [
+pub const TARGETS: [(&str, fn(&[u8])); 12] = [
     ("apt", apt),
+    ("authenticode", authenticode),
     ("chain_record", chain_record),
     ("dpkg", dpkg),
     ("elf", elf),
     ("frame", frame),
+    ("pe", pe),
     ("policies", policies),
     ("polkit", polkit),
     ("rpm", rpm),
@@ -173,6 +177,20 @@ pub fn shebang(bytes: &[u8]) {
         let head = bytes.get(..script::HEAD).unwrap_or(bytes);
         assert!(head.windows(name.len()).any(|window| window == name));
     }
+}
+
+/// A Windows program: what it says of itself, and whether its signature, by whomever, is believed without any trust.
+pub fn pe(bytes: &[u8]) {
+    let Ok(pe) = windows::pe::Pe::read(bytes) else { return };
+    let _ = windows::version::Version::of(&pe);
+    let _ = windows::authenticode::claims(&pe);
+    let trust = windows::Trust { authorities: &[], revoked: &[], now: Timestamp::from_millis(1 << 40) };
+    assert!(windows::authenticode::verify(&pe, &trust).is_err(), "nobody is trusted");
+}
+
+/// A signature of a program alone, with its time stamp: whatever it claims is read without a panic.
+pub fn authenticode(bytes: &[u8]) {
+    let _ = windows::authenticode::claims_of(bytes);
 }
 
 /// A file in which polkit's actions are defined: every name that is found is a plain one, and stands in it, in order.

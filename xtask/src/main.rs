@@ -18,6 +18,7 @@ mod postgres;
 mod program;
 mod test;
 mod tidy;
+mod windows;
 
 /// What a developer of Elevon runs.
 #[derive(Debug, Parser)]

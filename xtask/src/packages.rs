@@ -23,7 +23,7 @@ enum Shown {
     File(&'static str),
 }
 
-const PACKAGES: [Package; 19] = [
+const PACKAGES: [Package; 21] = [
     Package { name: "postgresql", shown_by: Shown::Postgres },
     Package {
         name: "chromium",
@@ -37,6 +37,8 @@ const PACKAGES: [Package; 19] = [
     Package { name: "rpm", shown_by: Shown::Program(&["rpm", "rpmbuild"]) },
     Package { name: "vim", shown_by: Shown::Program(&["vim"]) },
     Package { name: "procps", shown_by: Shown::Program(&["top"]) },
+    Package { name: "osslsigncode", shown_by: Shown::Program(&["osslsigncode"]) },
+    Package { name: "ca-certificates", shown_by: Shown::Folder("/etc/ssl/certs") },
     Package { name: "polkitd", shown_by: Shown::Program(&["pkcheck"]) },
     Package { name: "dbus", shown_by: Shown::Program(&["dbus-daemon"]) },
     // Its actions are those that polkit is asked about.

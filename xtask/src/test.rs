@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::clock::Stopwatch;
 use crate::postgres::Postgres;
 use crate::program::{cargo, find, is_root, output, program, run};
-use crate::{deny, manual, packages, tidy};
+use crate::{deny, manual, packages, tidy, windows};
 
 struct Step {
     name: &'static str,
@@ -18,7 +18,7 @@ struct Step {
     next: &'static str,
 }
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     Step {
         name: "packages",
         what: "the system's packages that later steps need are there, or are installed",
@@ -60,6 +60,12 @@ const STEPS: [Step; 12] = [
         what: "the tests that need neither root nor services",
         run: units,
         next: "`cargo test` runs them alone; where a golden file differs and should: `cargo xtask bless`",
+    },
+    Step {
+        name: "windows",
+        what: "signed programs of Windows: those of a made-up authority, and one of a vendor",
+        run: windows::test,
+        next: "`cargo xtask test windows` runs them alone; a vendor's program is fetched once by npm",
     },
     Step {
         name: "services",

@@ -8,3 +8,5 @@ pub mod package;
 pub mod polkit;
 pub mod rpm;
 pub mod script;
+#[cfg(feature = "windows")]
+pub mod windows;
