@@ -48,8 +48,7 @@ pub(crate) fn authorize(elevator: &Elevator, name: &Text, action: &Text, process
     let attempt = Attempt { user: &user, computer, application: &measured.application, argv: &measured.argv };
     let Ok(decision) = elevator.holdings.decide(&attempt, now) else { return false };
     let Verdict::Launch { grant, offer, .. } = decision.verdict else { return false };
-    let Ok(taken) = elevator.holdings.take(grant, now) else { return false };
-    let started = taken.started.then_some(What::GrantStarted { grant, end: taken.end });
+    let Ok(taken) = elevator.take(grant, now) else { return false };
     let authorized = What::ComponentAuthorized {
         grant,
         user,
@@ -58,11 +57,11 @@ pub(crate) fn authorize(elevator: &Elevator, name: &Text, action: &Text, process
         policy: offer.policy,
         end: taken.end,
     };
-    started.into_iter().chain([authorized]).all(|what| match elevator.record(what) {
+    match elevator.record(authorized) {
         Ok(()) => true,
         Err(error) => {
             eprintln!("elevon-elevator: polkit is not told yes, because it could not be recorded: {error}");
             false
         }
-    })
+    }
 }

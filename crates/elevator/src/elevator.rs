@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, PoisonError};
 
@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use ed25519_dalek::SigningKey;
 use elevon_policy::decide::{Attempt, Refusal, Verdict};
 use elevon_policy::event::{EndReason, Event, What};
-use elevon_policy::id::{GrantId, LaunchId};
+use elevon_policy::id::{GrantId, LaunchId, Version};
 use elevon_policy::rule::Evaluates;
 use elevon_policy::sheet::Sheet;
 use elevon_policy::text::Text;
@@ -21,7 +21,7 @@ use crate::caller::Confinement;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::files;
-use crate::holdings::{Accepted, Holdings};
+use crate::holdings::{Accepted, Holdings, NotTaken, Taken};
 use crate::journal::Journal;
 use crate::launch::{Order, containment};
 use crate::launches::{Ended, Launch, Launches};
@@ -55,7 +55,7 @@ pub(crate) struct Elevator {
     pub(crate) own: Confinement,
     /// Before the computer is enrolled there is no key, and no journal.
     journal: Mutex<Option<std::sync::Arc<Journal>>>,
-    /// Revocations that were reported since the elevator started.
+    /// Revocations that were reported.
     reported: Mutex<HashSet<GrantId>>,
 }
 
@@ -125,6 +125,7 @@ impl Elevator {
         self.tell_of_the_start(complaints, &found.events)
     }
 
+    /// Goes on where an earlier run ended, which may have been between any two of its steps.
     fn tell_of_the_start(&self, complaints: &[String], found: &[Event]) -> Result<()> {
         self.record(What::ComputerStarted {
             boot: Text::new(self.clock.boot()),
@@ -135,11 +136,19 @@ impl Elevator {
             eprintln!("elevon-elevator: {cause}");
             self.record(What::DocumentRefused { cause: Text::new(cause) })?;
         }
+        self.holdings
+            .make_up_for(found, self.clock.for_the_record())
+            .context("could not put on file what is on record")?;
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner).extend(enforced(found));
         let over = self.launches.take_up(self.clock.boot()).context("could not take up launches")?;
         let mut told: HashSet<LaunchId> = self.launches.all().iter().map(|launch| launch.launch).collect();
         told.extend(over.iter().map(|ended| ended.launch.launch));
         for ended in over {
-            self.conclude(&ended)?;
+            if has_ended(found, ended.launch.launch) {
+                self.launches.forget(&ended.launch);
+            } else {
+                self.conclude(&ended)?;
+            }
         }
         for forgotten in unfinished(found).into_iter().filter(|ended| !told.contains(&ended.0)) {
             let (launch, grant, user) = forgotten;
@@ -148,6 +157,10 @@ impl Elevator {
         if let Some(sheet) = self.holdings.sheet() {
             self.end_what_may_not_run(&sheet);
             self.report_revocations()?;
+            let told = files::read_json::<Version>(&self.delivered()).ok().flatten();
+            if told != Some(sheet.version) && !is_delivered(found, sheet.version) {
+                self.tell_of_delivery(&sheet)?;
+            }
         }
         Ok(())
     }
@@ -167,6 +180,19 @@ impl Elevator {
         self.clock.saw(at);
         self.waiting.wake();
         Ok(())
+    }
+
+    /// [`Elevator::record`] for what is put on file right after.
+    pub(crate) fn record_first(&self, what: What) -> io::Result<()> {
+        self.record(what).map_err(|error| match error {
+            NotRecorded::Io(error) => error,
+            NotRecorded::NotEnrolled => io::Error::other(error),
+        })
+    }
+
+    /// Takes a grant for one launch. That it starts by that is on record before.
+    pub(crate) fn take(&self, grant: GrantId, now: Timestamp) -> Result<Taken, NotTaken> {
+        self.holdings.take(grant, now, |end| self.record_first(What::GrantStarted { grant, end }))
     }
 
     // ---- what a sheet means ----
@@ -200,13 +226,7 @@ impl Elevator {
             return Ok(());
         }
         if accepted.is_news {
-            let grants = sheet.grants.iter().map(|grant| grant.id).collect();
-            self.record(What::SheetDelivered {
-                version: sheet.version,
-                bundle: sheet.bundle,
-                grants,
-                checkpoint: sheet.checkpoint,
-            })?;
+            self.tell_of_delivery(sheet)?;
         }
         if new_bundle {
             let computer =
@@ -216,6 +236,22 @@ impl Elevator {
             }
         }
         Ok(())
+    }
+
+    /// Records that a sheet has come, and notes that this is recorded: when that can be looked up in the journal no more, it
+    /// must not be told again.
+    fn tell_of_delivery(&self, sheet: &Sheet) -> Result<(), NotRecorded> {
+        let grants = sheet.grants.iter().map(|grant| grant.id).collect();
+        let (version, bundle, checkpoint) = (sheet.version, sheet.bundle, sheet.checkpoint);
+        self.record(What::SheetDelivered { version, bundle, grants, checkpoint })?;
+        // Where it cannot be noted, it may be told again one day.
+        let _ = files::write_json(&self.delivered(), &version);
+        Ok(())
+    }
+
+    /// The version of the last sheet that was told of.
+    fn delivered(&self) -> PathBuf {
+        self.config.state_dir.join("delivered.json")
     }
 
     fn end_what_may_not_run(&self, sheet: &Sheet) {
@@ -313,6 +349,22 @@ fn unfinished(events: &[Event]) -> Vec<(LaunchId, GrantId, elevon_policy::applic
         }
     }
     open
+}
+
+/// The revocations that these events tell are enforced.
+fn enforced(events: &[Event]) -> impl Iterator<Item = GrantId> {
+    events.iter().filter_map(|event| match event.what {
+        What::GrantRevocationEnforced { grant } => Some(grant),
+        _ => None,
+    })
+}
+
+fn has_ended(events: &[Event], id: LaunchId) -> bool {
+    events.iter().any(|event| matches!(event.what, What::LaunchEnded { launch, .. } if launch == id))
+}
+
+fn is_delivered(events: &[Event], sheet: Version) -> bool {
+    events.iter().any(|event| matches!(event.what, What::SheetDelivered { version, .. } if version == sheet))
 }
 
 fn event_key(state: &Path) -> Result<SigningKey> {

@@ -70,12 +70,21 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 
 fn put(path: &Path, bytes: &[u8], durably: bool) -> io::Result<()> {
     let fresh = path.with_added_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    let placed = place(&fresh, path, bytes, durably);
+    if placed.is_err() {
+        // Half of it is of use to nobody; what room it takes is missed the more on a full disk.
+        let _ = std::fs::remove_file(&fresh);
+    }
+    placed
+}
+
+fn place(fresh: &Path, path: &Path, bytes: &[u8], durably: bool) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(fresh)?;
     file.write_all(bytes)?;
     if durably {
         file.sync_all()?;
     }
-    std::fs::rename(&fresh, path)?;
+    std::fs::rename(fresh, path)?;
     if durably && let Some(folder) = path.parent() {
         File::open(folder)?.sync_all()?;
     }

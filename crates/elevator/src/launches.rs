@@ -159,7 +159,23 @@ impl Launches {
                 None => over.push(Ended { launch, reason: EndReason::Rebooted, exit: None }),
             }
         }
+        self.sweep(&over)?;
         Ok(over)
+    }
+
+    /// Removes what is left of launches that nobody knows of any more: the power went, or the disk was full, in between.
+    fn sweep(&self, over: &[Ended]) -> io::Result<()> {
+        let known = |id: LaunchId| {
+            self.live().contains_key(&id) || over.iter().any(|ended| ended.launch.launch == id)
+        };
+        for entry in std::fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let id = path.file_name().and_then(|name| name.to_str()?.split('.').next()?.parse().ok());
+            if !id.is_some_and(known) {
+                files::remove(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// A user's launches.
@@ -306,6 +322,9 @@ fn kill(launch: &Launch, session: std::os::fd::BorrowedFd<'_>) {
 
 /// Kills a cgroup, waits until nothing is left in it, and removes it.
 fn empty(cgroup: &Path) {
+    if !cgroup.exists() {
+        return;
+    }
     containment::kill_cgroup(cgroup);
     if let Err(error) = containment::wait_until_empty(cgroup, Span::from_secs(2)) {
         eprintln!("elevon-elevator: {} does not become empty: {error}", cgroup.display());

@@ -344,19 +344,11 @@ fn status(elevator: &Elevator, uid: u32) -> Status {
 fn cancel(elevator: &Elevator, visitor: &Visitor, request: RequestId) -> ToClient {
     let user = &visitor.caller.user;
     let now = elevator.clock.for_the_record();
-    match elevator.holdings.cancel(request, user.uid, now) {
-        Ok(Some(cancelled)) => {
-            let recorded = elevator.record(What::RequestCancelled { request, user: user.clone() });
-            match recorded {
-                Ok(()) => ToClient::Done {
-                    told: format!(
-                        "request {request} for {} is cancelled",
-                        cancelled.application.place().visible()
-                    ),
-                },
-                Err(error) => ToClient::Refused(of_elevon(&error.to_string())),
-            }
-        }
+    let record = || elevator.record_first(What::RequestCancelled { request, user: user.clone() });
+    match elevator.holdings.cancel(request, user.uid, now, record) {
+        Ok(Some(cancelled)) => ToClient::Done {
+            told: format!("request {request} for {} is cancelled", cancelled.application.place().visible()),
+        },
         Ok(None) => ToClient::Refused(not_yours(&format!("no pending request of yours is {request}"))),
         Err(error) => ToClient::Refused(of_elevon(&error.to_string())),
     }
@@ -365,11 +357,9 @@ fn cancel(elevator: &Elevator, visitor: &Visitor, request: RequestId) -> ToClien
 fn end(elevator: &Elevator, visitor: &Visitor, grant: GrantId) -> ToClient {
     let user = &visitor.caller.user;
     let now = elevator.clock.for_the_record();
-    match elevator.holdings.give_back(grant, user.uid, now) {
+    let record = || elevator.record_first(What::GrantEnded { grant, user: user.clone() });
+    match elevator.holdings.give_back(grant, user.uid, now, record) {
         Ok(Some(ended)) => {
-            if let Err(error) = elevator.record(What::GrantEnded { grant, user: user.clone() }) {
-                return ToClient::Refused(of_elevon(&error.to_string()));
-            }
             let grace = match ended.at_expiry {
                 AtExpiry::Terminate { grace, .. } => grace,
                 AtExpiry::Finish => Span::from_secs(5),

@@ -121,7 +121,16 @@ fn run(config: Config) -> Result<ExitCode> {
     confine::confine()?;
     let elevator = Arc::new(Elevator::open(config, spawner, own)?);
     serve(&elevator, agent.uid())?;
-    poll(&mut [PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)], None)?;
+    let mut ready = [
+        PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+        PollFd::from_borrowed_fd(elevator.spawner.process(), PollFlags::IN),
+    ];
+    poll(&mut ready, None)?;
+    // What runs keeps its own deadline meanwhile.
+    ensure!(
+        !ready[0].revents().is_empty(),
+        "the spawner is gone, and nothing can be launched any more; ending, to be started anew"
+    );
     for name in ["elevator.sock", "agent.sock"] {
         // What is launched goes on under its session; a socket that stays would only mislead.
         let _ = files::remove(&elevator.config.run_dir.join(name));

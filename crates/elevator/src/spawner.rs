@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -26,6 +26,7 @@ use crate::syscall::{self, Fork};
 #[derive(Debug)]
 pub(crate) struct Spawner {
     pid: i32,
+    process: OwnedFd,
     /// On it one session is always asked for: the next launch's.
     line: Mutex<Connection>,
 }
@@ -65,7 +66,11 @@ impl Spawner {
             Fork::Parent(pid) => {
                 let line = Connection::new(ours, LIMIT, None);
                 line.send(&Make).map_err(io::Error::other)?;
-                Ok(Self { pid: pid.as_raw_nonzero().get(), line: Mutex::new(line) })
+                Ok(Self {
+                    pid: pid.as_raw_nonzero().get(),
+                    process: pidfd_open(pid, PidfdFlags::empty())?,
+                    line: Mutex::new(line),
+                })
             }
             Fork::Child => {
                 drop(ours);
@@ -84,6 +89,11 @@ impl Spawner {
     /// Its process: whatever descends from it runs elevated.
     pub(crate) fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// The same as a descriptor; readable when it has ended.
+    pub(crate) fn process(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
     }
 
     /// The session that is ready; another one is asked for.

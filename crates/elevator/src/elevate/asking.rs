@@ -78,12 +78,12 @@ impl Attempted<'_> {
             });
         }
         let request = self.request(offered, asked)?;
-        // Known here before it is told: whoever hears of it can find it.
-        holdings.add_request(request.clone()).map_err(|error| of_elevon(&error.to_string()))?;
         let recorded = self.elevator.record(What::RequestMade { request: Box::new(request.clone()) });
-        if let Err(error) = recorded {
-            // What was not recorded was not asked; the failure to record is what the user hears of.
-            let _ = holdings.cancel(request.id, uid, offered.now);
+        recorded.map_err(|error| of_elevon(&error.to_string()))?;
+        if let Err(error) = holdings.add_request(request.clone()) {
+            // Nobody here could be told what becomes of it; that it could not be kept is what the user hears of.
+            let user = request.user.clone();
+            let _ = self.elevator.record(What::RequestCancelled { request: request.id, user });
             return Err(of_elevon(&error.to_string()));
         }
         Ok(request)

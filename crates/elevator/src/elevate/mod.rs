@@ -113,7 +113,7 @@ impl Attempted<'_> {
                         once: offer.terms.launches == Launches::Once,
                     }));
                 }
-                Verdict::Launch { grant, offer, .. } => match self.elevator.holdings.take(grant, now) {
+                Verdict::Launch { grant, offer, .. } => match self.elevator.take(grant, now) {
                     Ok(taken) => return Ok(self.launch(line, measured, &taken, &offer, now)),
                     // Another launch of the same user took it first: policy gives one to each.
                     Err(NotTaken::Gone) if answered.covers(&measured.application) => {}

@@ -63,7 +63,7 @@ impl Attempted<'_> {
             session: Process::of(ready.pid),
         };
         let (plan, descriptors) = self.plan(line, &launch, taken, deadline, measured.program)?;
-        match self.begin(&launch, &plan, &descriptors, ready, taken, offer) {
+        match self.begin(&launch, &plan, &descriptors, ready, offer) {
             Ok(session) => {
                 elevator.launches.watch_over(launch.clone(), session);
                 self.look_again(&launch, now);
@@ -84,15 +84,11 @@ impl Attempted<'_> {
         plan: &Plan,
         descriptors: &Descriptors,
         ready: Ready,
-        taken: &Taken,
         offer: &Offer,
     ) -> Result<OwnedFd, String> {
         let elevator = self.elevator;
         let record = |what| elevator.record(what).map_err(|error| error.to_string());
         elevator.launches.announce(launch).map_err(|error| error.to_string())?;
-        if taken.started {
-            record(What::GrantStarted { grant: taken.grant.id, end: taken.end })?;
-        }
         record(launch_started(launch, offer))?;
         ready.begin(plan, descriptors).or_else(|error| {
             record(What::LaunchEnded {

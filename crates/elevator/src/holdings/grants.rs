@@ -13,10 +13,18 @@ use elevon_policy::time::{Span, Timestamp};
 
 use super::{Held, Holdings, NotTaken, Taken, Used};
 
+/// How long it is remembered that a grant was given back: longer than a computer goes on without a server.
+pub(super) const GIVEN_BACK: Span = Span::from_days(8);
+
 impl Holdings {
-    /// Takes a grant for one launch, durably where it matters: a first launch fixes the end, and a grant that is good for
-    /// one launch is used up.
-    pub(crate) fn take(&self, id: GrantId, now: Timestamp) -> Result<Taken, NotTaken> {
+    /// Takes a grant for one launch, durably where it matters: a first launch fixes the end, which `record` puts on record
+    /// before, and a grant that is good for one launch is used up.
+    pub(crate) fn take(
+        &self,
+        id: GrantId,
+        now: Timestamp,
+        record: impl FnOnce(Timestamp) -> io::Result<()>,
+    ) -> Result<Taken, NotTaken> {
         let mut held = self.held();
         let sheet =
             held.documents.as_ref().map(|documents| Arc::clone(&documents.sheet)).ok_or(NotTaken::Gone)?;
@@ -28,10 +36,13 @@ impl Holdings {
         let end = grant.end_when_launched(used.end, now).ok_or(NotTaken::Gone)?;
         let started = matches!(grant.ends, Ends::AfterFirstLaunch { .. }) && used.end.is_none();
         if started || grant.launches == Launches::Once {
+            if started {
+                record(end).map_err(NotTaken::Io)?;
+            }
             let used = Used { end: Some(end), launched: used.launched + 1 };
             self.change(&mut held, |local| local.used.insert(id, used)).map_err(NotTaken::Io)?;
         }
-        Ok(Taken { grant, end, started })
+        Ok(Taken { grant, end })
     }
 
     /// Whether a grant may still be used.
@@ -79,14 +90,21 @@ impl Holdings {
         })
     }
 
-    /// A user gives a grant back; `None` where it is not theirs.
-    pub(crate) fn give_back(&self, id: GrantId, uid: u32, now: Timestamp) -> io::Result<Option<Grant>> {
+    /// A user gives a grant back, which `record` puts on record before; `None` where it is not theirs.
+    pub(crate) fn give_back(
+        &self,
+        id: GrantId,
+        uid: u32,
+        now: Timestamp,
+        record: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<Option<Grant>> {
         let mut held = self.held();
         let grant = held.documents.clone().and_then(|documents| held.grant_in_force(&documents.sheet, id));
         let Some(grant) = grant.filter(|grant| grant.user.uid == uid) else {
             return Ok(None);
         };
-        self.change(&mut held, |local| local.given_back.insert(id, now.after(Span::from_days(8))))?;
+        record()?;
+        self.change(&mut held, |local| local.given_back.insert(id, now.after(GIVEN_BACK)))?;
         Ok(Some(grant))
     }
 }

@@ -3,6 +3,7 @@
 
 mod documents;
 mod grants;
+mod record;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -50,7 +51,7 @@ struct Documents {
 }
 
 /// What became of grants and requests here.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Local {
     /// Requests that were made here: pending, or lately answered.
@@ -65,13 +66,13 @@ struct Local {
     justifications: BTreeMap<u32, Vec<Text>>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Made {
     request: ElevationRequest,
     answer: Option<Answer>,
 }
 
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct Used {
     end: Option<Timestamp>,
     launched: u64,
@@ -104,8 +105,6 @@ pub(crate) struct Taken {
     pub(crate) grant: Grant,
     /// Its end.
     pub(crate) end: Timestamp,
-    /// Whether this launch fixed the end.
-    pub(crate) started: bool,
 }
 
 /// Why a grant could not be taken.

@@ -1,6 +1,7 @@
 //! Requests that were made here, and what became of them.
 
 use std::io;
+use std::sync::Arc;
 
 use elevon_policy::application::{Application, User};
 use elevon_policy::grant::Ends;
@@ -14,7 +15,7 @@ use elevon_policy::time::{Span, Timestamp};
 use super::{Holdings, Local, Made};
 
 /// How long an answered request stays to be told of, and a finished grant to be known.
-const REMEMBERED: Span = Span::from_days(1);
+pub(super) const REMEMBERED: Span = Span::from_days(1);
 
 /// How many of a user's justifications are offered again.
 const RECENT: usize = 3;
@@ -52,11 +53,15 @@ impl Holdings {
         of_user.filter(|made| made.answer.is_none() && made.request.lapses > now).count()
     }
 
-    /// Remembers a request that was made.
+    /// Remembers a request that was made. It is on record already, so it may have been answered by now.
     pub(crate) fn add_request(&self, request: ElevationRequest) -> io::Result<()> {
-        self.change(&mut self.held(), |local| {
+        let mut held = self.held();
+        let sheet = held.documents.as_ref().map(|documents| Arc::clone(&documents.sheet));
+        let answer =
+            sheet.and_then(|sheet| sheet.answers.iter().find(|answer| answer.request == request.id).cloned());
+        self.change(&mut held, |local| {
             local.remember_justification(request.user.uid, &request.justification);
-            local.requests.push(Made { request, answer: None });
+            local.requests.push(Made { request, answer });
         })
     }
 
@@ -72,18 +77,23 @@ impl Holdings {
         made.answer.as_ref().map(|answer| answer.outcome.clone())
     }
 
-    /// A user takes a pending request back; `None` where there is none of theirs.
+    /// A user takes a pending request back, which `record` puts on record before; `None` where there is none of theirs.
     pub(crate) fn cancel(
         &self,
         id: RequestId,
         uid: u32,
         now: Timestamp,
+        record: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<Option<ElevationRequest>> {
-        self.change(&mut self.held(), |local| {
-            let mut requests = local.requests.iter_mut();
-            let made = requests.find(|made| {
-                made.request.id == id && made.request.user.uid == uid && made.answer.is_none()
-            })?;
+        let mut held = self.held();
+        let theirs =
+            |made: &Made| made.request.id == id && made.request.user.uid == uid && made.answer.is_none();
+        let Some(place) = held.local.requests.iter().position(theirs) else {
+            return Ok(None);
+        };
+        record()?;
+        self.change(&mut held, |local| {
+            let made = local.requests.get_mut(place)?;
             made.answer = Some(Answer { request: id, at: now, outcome: AnswerOutcome::Cancelled });
             Some(made.request.clone())
         })

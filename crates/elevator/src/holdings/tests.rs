@@ -1,6 +1,7 @@
 use ed25519_dalek::SigningKey;
 use elevon_policy::application::{Sha256, User};
 use elevon_policy::bundle::Bundle;
+use elevon_policy::event::{Event, What};
 use elevon_policy::grant::{Ends, Grant, GrantedApplication, GrantedArguments, Origin, PolicyReference};
 use elevon_policy::id::{ComputerId, GrantId, PolicyId, RequestId, Version};
 use elevon_policy::lists::{AtExpiry, Launches, RunsAs};
@@ -75,6 +76,11 @@ fn grant(number: u8, ends: Ends, launches: Launches) -> Grant {
         at_expiry: AtExpiry::default(),
         policy: PolicyReference { policy: PolicyId::new(NOW, [9; 10]), version: Version::FIRST, rule: None },
     }
+}
+
+/// It is on record now.
+fn noted(_: Timestamp) -> std::io::Result<()> {
+    Ok(())
 }
 
 fn for_an_hour(number: u8, launches: Launches) -> Grant {
@@ -158,13 +164,17 @@ fn a_grant_for_one_launch_is_taken_once_by_many_at_once() {
     let once = for_an_hour(1, Launches::Once);
     holdings.accept(&sign(&sheet(1, vec![once.clone()])), Some(&bundle())).expect("taken");
     let taken: usize = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..50).map(|_| scope.spawn(|| usize::from(holdings.take(once.id, NOW).is_ok()))).collect();
+        let threads: Vec<_> = (0..50)
+            .map(|_| scope.spawn(|| usize::from(holdings.take(once.id, NOW, noted).is_ok())))
+            .collect();
         threads.into_iter().map(|thread| thread.join().expect("joined")).sum()
     });
     assert_eq!(taken, 1);
     drop(holdings);
-    assert!(matches!(enrolled(state.path()).take(once.id, NOW), Err(NotTaken::Gone)), "also after a restart");
+    assert!(
+        matches!(enrolled(state.path()).take(once.id, NOW, noted), Err(NotTaken::Gone)),
+        "also after a restart"
+    );
 }
 
 #[test]
@@ -177,11 +187,19 @@ fn the_first_launch_fixes_the_end() {
     };
     let later = grant(1, ends, Launches::Any);
     holdings.accept(&sign(&sheet(1, vec![later.clone()])), Some(&bundle())).expect("taken");
-    let first = holdings.take(later.id, NOW.after(Span::from_mins(5))).expect("taken");
-    assert!(first.started);
-    let second = holdings.take(later.id, NOW.after(Span::from_mins(9))).expect("taken");
-    assert_eq!((second.end, second.started), (NOW.after(Span::from_mins(15)), false));
-    assert!(matches!(holdings.take(later.id, NOW.after(Span::from_mins(15))), Err(NotTaken::Gone)));
+    let mut told = Vec::new();
+    let mut note = |end| {
+        told.push(end);
+        Ok(())
+    };
+    holdings.take(later.id, NOW.after(Span::from_mins(5)), &mut note).expect("taken");
+    let second = holdings.take(later.id, NOW.after(Span::from_mins(9)), &mut note).expect("taken");
+    assert_eq!(second.end, NOW.after(Span::from_mins(15)));
+    assert!(matches!(
+        holdings.take(later.id, NOW.after(Span::from_mins(15)), &mut note),
+        Err(NotTaken::Gone)
+    ));
+    assert_eq!(told, [NOW.after(Span::from_mins(15))], "told once");
 }
 
 #[test]
@@ -191,8 +209,8 @@ fn what_is_not_on_the_sheet_or_was_given_back_is_not_in_force() {
     let (mine, revoked) = (for_an_hour(1, Launches::Any), for_an_hour(2, Launches::Any));
     let both = sheet(1, vec![mine.clone(), revoked.clone()]);
     holdings.accept(&sign(&both), Some(&bundle())).expect("taken");
-    assert!(holdings.give_back(mine.id, 1001, NOW).expect("stored").is_none(), "another user's");
-    assert!(holdings.give_back(mine.id, 1000, NOW).expect("stored").is_some());
+    assert!(holdings.give_back(mine.id, 1001, NOW, || Ok(())).expect("stored").is_none(), "another user's");
+    assert!(holdings.give_back(mine.id, 1000, NOW, || Ok(())).expect("stored").is_some());
     assert!(!holdings.in_force(mine.id));
     assert!(holdings.in_force(revoked.id));
     let without = Sheet { revoking: vec![revoked.id], ..sheet(2, Vec::new()) };
@@ -214,9 +232,41 @@ fn what_could_not_be_written_down_is_not_held() {
     assert!(holdings.add_grant(local.clone(), &Text::new("because")).is_err());
     assert!(!holdings.in_force(local.id));
     assert!(holdings.justifications(1000).is_empty());
-    assert!(holdings.give_back(once.id, 1000, NOW).is_err());
+    assert!(holdings.give_back(once.id, 1000, NOW, || Ok(())).is_err());
     assert!(holdings.in_force(once.id));
-    assert!(matches!(holdings.take(once.id, NOW), Err(NotTaken::Io(_))));
+    assert!(matches!(holdings.take(once.id, NOW, noted), Err(NotTaken::Io(_))));
     std::fs::remove_dir(&in_the_way).expect("removed");
-    assert!(holdings.take(once.id, NOW).is_ok(), "what failed did not use it up");
+    assert!(holdings.take(once.id, NOW, noted).is_ok(), "what failed did not use it up");
+}
+
+#[test]
+fn what_is_on_record_and_not_on_file_is_made_up_for() {
+    let state = tempfile::tempdir().expect("temporary directory");
+    let holdings = enrolled(state.path());
+    let (local, given) = (for_an_hour(1, Launches::Any), for_an_hour(2, Launches::Any));
+    holdings.accept(&sign(&sheet(1, vec![given.clone()])), Some(&bundle())).expect("taken");
+    let local = Grant { origin: Origin::Policy, ..local };
+    let user = given.user.clone();
+    let events = [
+        Event::new(NOW, What::GrantMade { grant: Box::new(local.clone()), justification: Text::default() }),
+        Event::new(NOW, What::GrantEnded { grant: given.id, user }),
+    ];
+    holdings.make_up_for(&events, NOW).expect("stored");
+    assert!(holdings.in_force(local.id) && !holdings.in_force(given.id));
+    drop(holdings);
+    let holdings = enrolled(state.path());
+    assert!(holdings.in_force(local.id) && !holdings.in_force(given.id), "also after a restart");
+    holdings.make_up_for(&events, NOW.after(Span::from_days(2))).expect("stored");
+    assert_eq!(holdings.grants_of(1000, NOW).len(), 1, "each once");
+}
+
+#[test]
+fn what_is_long_forgotten_is_not_made_up_for() {
+    let state = tempfile::tempdir().expect("temporary directory");
+    let holdings = enrolled(state.path());
+    let local = Grant { origin: Origin::Policy, ..for_an_hour(1, Launches::Any) };
+    holdings.accept(&sign(&sheet(1, Vec::new())), Some(&bundle())).expect("taken");
+    let made = What::GrantMade { grant: Box::new(local.clone()), justification: Text::default() };
+    holdings.make_up_for(&[Event::new(NOW, made)], NOW.after(Span::from_days(2))).expect("nothing to do");
+    assert!(!holdings.in_force(local.id));
 }
