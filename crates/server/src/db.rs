@@ -11,7 +11,7 @@ use std::time::Duration;
 use sqlx::AnyConnection;
 use sqlx::any::AnyPoolOptions;
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyPool, Row, Transaction};
+use sqlx::{Any, AnyPool, Connection as _, Row, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::Error;
@@ -72,6 +72,7 @@ impl Db {
             })
             .acquire_timeout(PATIENCE)
             .after_connect(move |connection, _| Box::pin(async move { prepare(engine, connection).await }))
+            .after_release(|connection, _| Box::pin(has_no_transaction(connection)))
             .connect(&url)
             .await
             .map_err(|error| Error::internal("opening the database", error))?;
@@ -149,6 +150,14 @@ impl Db {
         }
         tx.commit().await
     }
+}
+
+/// Whether a connection can be used again. A database that is full or gone rolls back by itself, and so refuses to do it once
+/// more: then the connection counts as in a transaction for good, and none can be begun on it.
+async fn has_no_transaction(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    // What is to be rolled back is, before the answer.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 async fn prepare(engine: Engine, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
