@@ -1,8 +1,11 @@
 //! Sites whose test or demo was killed before it could clean up: whoever comes next does it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
+
+use anyhow::Result;
+use rustix::fs::{FlockOperation, flock};
 
 use crate::clock::{SOON, until_true};
 use crate::leftovers::{self, Marks};
@@ -28,8 +31,20 @@ fn names() -> Vec<String> {
     names
 }
 
+/// Holds a site's directory for as long as this is kept: nobody takes the site for abandoned meanwhile, also where this
+/// process cannot be seen, as from another PID namespace.
+pub fn hold(directory: &Path) -> Result<File> {
+    let file = File::open(directory)?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(file)
+}
+
 /// A site's name ends with the process that made it: `elevon-e2e-4711x3`, `elevon-demo-4711`.
 fn is_abandoned(name: &str) -> bool {
+    let directory = Path::new("/tmp").join(name);
+    if directory.exists() && hold(&directory).is_err() {
+        return false;
+    }
     let last = name.rsplit('-').next().unwrap_or_default();
     let pid = last.split('x').next().and_then(|pid| pid.parse::<u32>().ok());
     pid.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists())

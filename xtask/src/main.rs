@@ -9,6 +9,7 @@ mod attack;
 mod bench;
 mod bless;
 mod clock;
+mod crash;
 mod demo;
 mod deny;
 mod fuzz;
@@ -73,6 +74,15 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         into: Option<PathBuf>,
     },
+    /// Kills every process at every step, takes power, disk, database and network away, and prints what was seen; exits 0
+    /// only if nothing ran past its end, no event was lost or doubled, and nothing needed a hand afterwards. Needs root.
+    Crash {
+        /// Only cases whose names contain one of these.
+        names: Vec<String>,
+        /// How often each is played.
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+    },
     /// Fuzzes one target, or lists them. Works with the stable toolchain; needs a C++ compiler.
     Fuzz {
         /// Such as `frame`.
@@ -93,6 +103,7 @@ fn main() -> ExitCode {
         Command::Bless => bless::bless(),
         Command::Bench { name, more } => bench::bench(name.as_deref(), &more),
         Command::Manual { into } => manual::manual(into),
+        Command::Crash { names, rounds } => crash::crash(rounds, &names),
         Command::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
     };
     match done {

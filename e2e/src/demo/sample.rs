@@ -38,6 +38,8 @@ pub(super) fn layout() -> Result<Layout> {
         bob: name("bob"),
         agent: name("elevon"),
         ports: (port(8443)?, port(8444)?),
+        agents_through: None,
+        database_url: None,
         password: password()?,
     })
 }

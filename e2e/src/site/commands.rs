@@ -5,7 +5,7 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::{Site, copy, folder};
 use crate::binaries::binary;
@@ -138,16 +138,9 @@ impl Site {
 }
 
 pub(super) fn server_command(tree: &Path, arguments: &[&str]) -> Result<Command> {
-    let ports = fs::read_to_string(tree.join("ports"))?;
-    let (console, agents) = ports.split_once(' ').context("two ports")?;
+    let settings = fs::read_to_string(tree.join("settings"))?;
     let mut command = bare(&binary("elevon-server")?);
-    command
-        .args(arguments)
-        .env("ELEVON_STATE_DIR", tree.join("server"))
-        .env("ELEVON_LISTEN", format!("127.0.0.1:{console}"))
-        .env("ELEVON_AGENTS_LISTEN", format!("127.0.0.1:{agents}"))
-        .env("ELEVON_PUBLIC_URL", format!("https://localhost:{console}"))
-        .current_dir("/");
+    command.args(arguments).envs(settings.lines().filter_map(|line| line.split_once('='))).current_dir("/");
     Ok(command)
 }
 

@@ -1,7 +1,9 @@
 //! How a site's things are called, so that many fit on one computer.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -23,6 +25,10 @@ pub struct Layout {
     pub agent: String,
     /// The console's port and the agents'.
     pub ports: (u16, u16),
+    /// The port that agents are told to connect to, where that is another one: something lies in between.
+    pub agents_through: Option<u16>,
+    /// The database's address; none for the embedded one.
+    pub database_url: Option<String>,
     /// The password of the accounts.
     pub password: String,
 }
@@ -39,8 +45,27 @@ impl Layout {
             bob: format!("elvt{mark}bob"),
             agent: format!("elvt{mark}agent"),
             ports: (free_port()?, free_port()?),
+            agents_through: None,
+            database_url: None,
             password: PASSWORD.into(),
         })
+    }
+
+    /// What the server is told by its environment, a setting a line.
+    pub(super) fn settings(&self, tree: &Path) -> String {
+        let Self { ports: (console, agents), .. } = self;
+        let mut settings = format!(
+            "ELEVON_STATE_DIR={}\nELEVON_LISTEN=127.0.0.1:{console}\nELEVON_AGENTS_LISTEN=127.0.0.1:{agents}\n\
+             ELEVON_PUBLIC_URL=https://localhost:{console}\n",
+            tree.join("server").display()
+        );
+        if let Some(port) = self.agents_through {
+            let _ = writeln!(settings, "ELEVON_AGENTS_ADDRESS=localhost:{port}");
+        }
+        if let Some(url) = &self.database_url {
+            let _ = writeln!(settings, "ELEVON_DATABASE_URL={url}");
+        }
+        settings
     }
 }
 

@@ -5,7 +5,7 @@ mod layout;
 mod policies;
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use crate::api::Api;
 use crate::binaries::binary;
 use crate::clock::{SOON, until, until_true};
 use crate::console::Console;
-use crate::leftovers::{self, Marks};
+use crate::leftovers::{self, Lingering, Marks};
 use crate::person::{Person, exists};
 use crate::program::{Program, must};
 
@@ -63,10 +63,13 @@ pub struct Site {
 struct Grounds {
     tree: PathBuf,
     programs: PathBuf,
+    held: Option<File>,
 }
 
 impl Drop for Grounds {
     fn drop(&mut self) {
+        // Until here: whoever looks now may help.
+        self.held = None;
         for directory in [&self.tree, &self.programs] {
             if let Err(error) = fs::remove_dir_all(directory) {
                 eprintln!("{} could not be removed: {error}", directory.display());
@@ -105,9 +108,10 @@ impl Site {
     pub fn prepared(layout: Layout) -> Result<Self> {
         ensure!(geteuid().is_root(), "this needs root: it makes users and elevates programs for real");
         abandoned::clear();
-        let grounds = Grounds {
+        let mut grounds = Grounds {
             tree: PathBuf::from("/tmp").join(&layout.directory),
             programs: PathBuf::from("/opt").join(&layout.directory),
+            held: None,
         };
         let (tree, programs) = (grounds.tree.clone(), grounds.programs.clone());
         for directory in [
@@ -120,6 +124,7 @@ impl Site {
         ] {
             folder(directory, 0o755)?;
         }
+        grounds.held = Some(abandoned::hold(&tree)?);
         let person = |name: &str| Person::create(name, &tree.join("home").join(name));
         let (alice, bob, agent_user) = (person(&layout.alice)?, person(&layout.bob)?, person(&layout.agent)?);
         folder(&tree.join("agent"), 0o700)?;
@@ -127,7 +132,7 @@ impl Site {
         for program in ["elevon", "elevon-agent"] {
             copy(&binary(program)?, &programs.join("bin").join(program))?;
         }
-        fs::write(tree.join("ports"), format!("{} {}", layout.ports.0, layout.ports.1))?;
+        fs::write(tree.join("settings"), layout.settings(&tree))?;
         let mut server = start_server(&tree)?;
         let set_up = server.set_up.take().context("a new server prints no set-up link")?;
         let ca = fs::read_to_string(tree.join("server/keys/ca.pem"))
@@ -275,6 +280,11 @@ impl Site {
         let remaining = marks.directories.iter().filter(|directory| directory.exists());
         troubles.extend(remaining.map(|directory| format!("the directory {}", directory.display())));
         troubles
+    }
+
+    /// Processes of the computer, which are all of the site's but the server.
+    pub fn processes_of_computer(&self) -> Vec<Lingering> {
+        leftovers::processes(&self.marks())
     }
 
     /// Ends what the site's users still run by themselves: shells that someone left open.

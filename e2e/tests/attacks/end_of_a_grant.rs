@@ -8,12 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use elevon_e2e::clock::{SOON, now, until, until_true};
 use elevon_e2e::leftovers::cgroup_root;
+use elevon_e2e::process::{children, gone, lives};
 use elevon_e2e::program::Program;
 use elevon_policy::text::Text;
 use elevon_policy::time::Span;
 use elevon_wire::conversation::FromClient;
 
-use crate::ground::{Ground, Said, asked, children, gone, lives, message};
+use crate::ground::{Ground, Said, asked, message};
 
 crate::cases! {
     Shared a_forest_of_daemons_ends_on_time,

@@ -9,8 +9,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use elevon_e2e::clock::{SOON, until, until_true};
+use elevon_e2e::clock::{SOON, until};
 use elevon_e2e::console::Console;
+use elevon_e2e::corpus;
+use elevon_e2e::journal::{Event, Journal};
 use elevon_e2e::person::Person;
 use elevon_e2e::policy::{brisk_terms, folder, hash_of, privileged};
 use elevon_e2e::program::{Program, Ran, run};
@@ -20,7 +22,6 @@ use elevon_policy::rule::Rule;
 use elevon_policy::text::OsText;
 use elevon_wire::conversation::{FromClient, Run, Wait};
 use elevon_wire::frame::Frame;
-use elevon_wire::signed::Signed;
 use serde_json::Value;
 
 /// Whether races run for thousands of rounds.
@@ -47,12 +48,20 @@ pub(crate) struct Ground {
     since: u64,
 }
 
-/// One event of the elevator's own journal.
-#[derive(Debug, Clone)]
-pub(crate) struct Event {
-    pub(crate) number: u64,
-    pub(crate) kind: String,
-    pub(crate) data: Value,
+impl corpus::Ground for Ground {
+    type Kind = ();
+
+    fn set((): ()) -> Result<Self> {
+        Self::set()
+    }
+
+    fn log(&self) -> String {
+        self.site.log()
+    }
+
+    fn finish(self) -> Vec<String> {
+        self.site.finish()
+    }
 }
 
 const CANARY: &str = "nobody changes this\n";
@@ -61,7 +70,7 @@ impl Ground {
     /// Below the site's programs: `free` and everything in `deep` and /usr/bin run at once, `asked` needs someone to agree,
     /// `once` likewise and for one launch, `noted` wants a justification, `once-noted` one for each launch. At home, `good` and `tool.sh` run at once by their
     /// bytes. `evil` is on no list.
-    pub(crate) fn set() -> Result<Self> {
+    fn set() -> Result<Self> {
         let site = Site::start()?;
         let good = site.install_at_home("good")?;
         let tool = site.alice.home.join("tool.sh");
@@ -127,24 +136,7 @@ impl Ground {
 
     /// What the elevator has recorded, from its own journal.
     pub(crate) fn events(&self) -> Result<Vec<Event>> {
-        let mut segments: Vec<PathBuf> = fs::read_dir(self.site.tree.join("elevator/journal"))?
-            .flatten()
-            .map(|entry| entry.path())
-            .collect();
-        segments.sort();
-        let mut events = Vec::new();
-        for segment in segments {
-            let text = fs::read_to_string(segment)?;
-            // The last line may be half written at this moment.
-            for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
-                let signed: Signed = serde_json::from_str(line)?;
-                let record: Value = serde_json::from_slice(signed.unverified_bytes())?;
-                let number = record["after"]["number"].as_u64().context("a number")? + 1;
-                let kind = record["event"]["kind"].as_str().unwrap_or_default().to_owned();
-                events.push(Event { number, kind, data: record["event"]["data"].clone() });
-            }
-        }
-        Ok(events)
+        Ok(Journal::behind(&self.site.tree.join("elevator"), 0).events()?.to_vec())
     }
 
     /// Waits until what earlier cases launched is over on record, too; the number of the last event.
@@ -353,21 +345,4 @@ pub(crate) fn asked(command: impl Into<Vec<u8>>, arguments: &[&[u8]]) -> Run {
 /// The message that asks to run this.
 pub(crate) fn runs(command: &str, arguments: &[&[u8]]) -> Vec<u8> {
     message(&FromClient::Run(Box::new(asked(command, arguments))))
-}
-
-/// Whether a process is still there and not a zombie.
-pub(crate) fn lives(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with(['Z', 'X']))
-}
-
-/// Waits until a process is gone.
-pub(crate) fn gone(pid: i32, within: Duration) -> Result<()> {
-    until_true(&format!("process {pid} to be gone"), within, || !lives(pid))
-}
-
-/// The direct children of a process.
-pub(crate) fn children(of: i32) -> Vec<i32> {
-    let text = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
 }

@@ -8,9 +8,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use elevon_e2e::clock::SOON;
+use elevon_e2e::process::children;
 use elevon_e2e::program::run;
 
-use crate::ground::{Ground, children};
+use crate::ground::Ground;
 
 crate::cases! {
     Shared every_file_of_the_state_is_roots_alone,
@@ -76,7 +77,7 @@ fn orders_and_outcomes_cannot_be_laid_by_users(ground: &mut Ground) -> Result<St
         launches.display()
     );
     ground.shell(&script, b"")?;
-    ensure!(!launches.join(format!("{id}.order")).exists() && crate::ground::lives(session));
+    ensure!(!launches.join(format!("{id}.order")).exists() && elevon_e2e::process::lives(session));
     fs::write(&go_on, "")?;
     running.exit(SOON)?.expect(0);
     fs::remove_file(go_on)?;
@@ -205,7 +206,7 @@ fn a_dying_elevator_leaves_no_core(ground: &mut Ground) -> Result<String> {
     let before = cores();
     for pid in [session, elevator, spawner] {
         Command::new("kill").args(["-SEGV", &pid.to_string()]).status()?;
-        crate::ground::gone(pid, SOON)?;
+        elevon_e2e::process::gone(pid, SOON)?;
     }
     let fresh: Vec<PathBuf> = cores().difference(&before).cloned().collect();
     for core in &fresh {

@@ -480,15 +480,15 @@ fn the_same_user_cannot_touch_what_runs(ground: &mut Ground) -> Result<String> {
     let mut running =
         ground.left_running(&[&ground.path("free/probe"), "--hold", &until_file.to_string_lossy()])?;
     let (_, session) = ground.running()?;
-    let monitor = until("its monitor", SOON, || Ok(crate::ground::children(session).first().copied()))?;
-    let program = until("its program", SOON, || Ok(crate::ground::children(monitor).first().copied()))?;
+    let monitor = until("its monitor", SOON, || Ok(elevon_e2e::process::children(session).first().copied()))?;
+    let program = until("its program", SOON, || Ok(elevon_e2e::process::children(monitor).first().copied()))?;
     for pid in [session, monitor, program] {
         let script = format!(
             "kill -STOP {pid}; kill -9 {pid}; cat /proc/{pid}/environ; ls /proc/{pid}/fd; cat /proc/{pid}/mem; \
              echo x >/proc/{pid}/mem; strace -p {pid} -o /dev/null & sleep 0.1; kill $!; $A steal {pid}"
         );
         let said = ground.shell(&script, b"")?;
-        ensure!(crate::ground::lives(pid), "alice ended {pid}");
+        ensure!(elevon_e2e::process::lives(pid), "alice ended {pid}");
         ensure!(
             !said.text().contains("ELEVON_GRANT"),
             "alice read the environment of {pid}: {}",

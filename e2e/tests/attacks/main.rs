@@ -18,11 +18,10 @@ mod resources;
 mod socket;
 mod terminal;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use anyhow::{Result, anyhow};
-use elevon_e2e::clock::Stopwatch;
+use anyhow::Result;
+use elevon_e2e::corpus::{self, Course};
 
 use crate::ground::Ground;
 
@@ -78,7 +77,8 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    match play(&chosen) {
+    let course = Course { well: "safe", rounds: 1, at_once: 1 };
+    match course.play(&chosen.into_iter().map(Case::played).collect::<Vec<_>>()) {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     }
@@ -88,87 +88,13 @@ impl Case {
     fn title(&self) -> String {
         format!("{}::{}", self.area.rsplit("::").next().unwrap_or_default(), self.name)
     }
-}
 
-/// Plays the cases, prints a row for each, and gives how many failed.
-fn play(cases: &[&Case]) -> usize {
-    let whole = Stopwatch::start();
-    let mut shared = None;
-    let mut failures = Vec::new();
-    println!("{:64} {:8} {:>7}  seen", "case", "outcome", "seconds");
-    for case in cases {
-        let watch = Stopwatch::start();
-        let seen = match case.act {
-            Act::Shared(act) => on_shared(&mut shared, act),
-            Act::Alone(act) => on_its_own(act),
+    fn played(&self) -> corpus::Case<Ground> {
+        let (alone, act) = match self.act {
+            Act::Shared(act) => (false, act),
+            Act::Alone(act) => (true, act),
         };
-        let seconds = watch.elapsed().as_secs_f64();
-        match seen {
-            Ok(seen) => println!("{:64} {:8} {seconds:7.1}  {seen}", case.title(), "safe"),
-            Err(error) => {
-                println!("{:64} {:8} {seconds:7.1}  {}", case.title(), "FAILED", first_line(&error));
-                failures.push((case.title(), error));
-            }
-        }
+        let act = Box::new(move |ground: &mut Ground| ground.stands(act));
+        corpus::Case { title: self.title(), kind: (), alone, act }
     }
-    if let Err(error) = finish(shared) {
-        failures.push(("what the cases left behind".into(), error));
-    }
-    for (title, error) in &failures {
-        println!("\n── {title}\n{error:#}");
-    }
-    let (all, failed) = (cases.len(), failures.len());
-    println!("\n{all} cases, {failed} failed, {:.0} s", whole.elapsed().as_secs_f64());
-    failed
-}
-
-/// In one text, the cause first, and what the programs said.
-fn told(error: anyhow::Error, ground: &Ground) -> anyhow::Error {
-    anyhow!("{error:#}\n{}", ground.site.log())
-}
-
-fn first_line(error: &anyhow::Error) -> String {
-    format!("{error:#}").lines().next().unwrap_or_default().to_owned()
-}
-
-/// A site on which a case failed may be in any state: the next one gets a fresh one.
-fn on_shared(shared: &mut Option<Ground>, act: fn(&mut Ground) -> Result<String>) -> Result<String> {
-    let mut ground = match shared.take() {
-        Some(ground) => ground,
-        None => caught(Ground::set)?,
-    };
-    match caught(|| ground.stands(act)) {
-        Ok(seen) => {
-            *shared = Some(ground);
-            Ok(seen)
-        }
-        Err(error) => {
-            let error = told(error, &ground);
-            // What it left behind is not worth telling of, beside what happened.
-            let _ = finish(Some(ground));
-            Err(error)
-        }
-    }
-}
-
-fn on_its_own(act: fn(&mut Ground) -> Result<String>) -> Result<String> {
-    let mut ground = caught(Ground::set)?;
-    let seen = caught(|| ground.stands(act));
-    let seen = seen.map_err(|error| told(error, &ground));
-    let left = finish(Some(ground));
-    seen.and_then(|seen| left.map(|()| seen))
-}
-
-fn finish(ground: Option<Ground>) -> Result<()> {
-    let troubles = ground.map(|ground| ground.site.finish()).unwrap_or_default();
-    if troubles.is_empty() { Ok(()) } else { Err(anyhow!("left behind: {}", troubles.join("; "))) }
-}
-
-/// A failed assertion is an error like any other.
-fn caught<T>(act: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| {
-        let text =
-            panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
-        Err(anyhow!("panicked: {}", text.unwrap_or("?")))
-    })
 }

@@ -174,7 +174,7 @@ fn a_program_that_takes_everything_is_still_ended(ground: &mut Ground) -> Result
     let mut client = ground.site.alice_asks("3s", &[&shell, "-c", script])?;
     let (_, session) = ground.running()?;
     let watch = Stopwatch::start();
-    crate::ground::gone(session, Duration::from_secs(20))?;
+    elevon_e2e::process::gone(session, Duration::from_secs(20))?;
     let took = watch.elapsed();
     client.exit(SOON)?;
     ensure!(took < Duration::from_secs(6), "it took {took:?}");

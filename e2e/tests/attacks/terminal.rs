@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use elevon_e2e::clock::{Deadline, SOON, until};
+use elevon_e2e::process::{children, gone, lives};
 use elevon_e2e::program::run;
 use elevon_e2e::terminal::Terminal;
 use elevon_wire::conversation::{FromClient, WindowSize};
 use elevon_wire::frame::Frame;
 use rustix::process::Signal;
 
-use crate::ground::{Ground, asked, children, gone, lives, message, span};
+use crate::ground::{Ground, asked, message, span};
 
 crate::cases! {
     Shared keys_pushed_outwards_stay_inside,

@@ -1,0 +1,38 @@
+//! Processes by their numbers, as the kernel shows them.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Result;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::clock::until_true;
+
+/// Whether a process is still there and not a zombie.
+pub fn lives(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with(['Z', 'X']))
+}
+
+/// Waits until a process is gone.
+pub fn gone(pid: i32, within: Duration) -> Result<()> {
+    until_true(&format!("process {pid} to be gone"), within, || !lives(pid))
+}
+
+/// The direct children of a process.
+pub fn children(of: i32) -> Vec<i32> {
+    let text = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// What a process calls itself; empty where there is none.
+pub fn name(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned()
+}
+
+/// SIGKILL; one that is gone already is fine.
+pub fn kill(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
