@@ -20,7 +20,6 @@ use elevon_wire::signed::Signed;
 use crate::caller::Confinement;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::files;
 use crate::holdings::{Accepted, Holdings, NotTaken, Taken};
 use crate::journal::Journal;
 use crate::launch::{Order, containment};
@@ -29,6 +28,7 @@ use crate::measure::{Known, component};
 use crate::packages::Packages;
 use crate::spawner::Spawner;
 use crate::waiting::Waiting;
+use crate::{files, witness};
 
 /// How soon it is tried again to record what a full disk did not take.
 const AGAIN: Span = Span::from_secs(1);
@@ -199,6 +199,7 @@ impl Elevator {
 
     /// Takes documents from the server, and does what follows from them. A refusal is recorded; what is held stays.
     pub(crate) fn accept(&self, sheet: &Signed, bundle: Option<&Signed>) -> Result<(), String> {
+        let before = self.holdings.sheet();
         let accepted = match self.holdings.accept(sheet, bundle) {
             Ok(accepted) => accepted,
             Err(cause) => {
@@ -208,11 +209,16 @@ impl Elevator {
             }
         };
         let not_stored = accepted.not_stored.clone();
-        self.follow(accepted, bundle.is_some()).map_err(|error| error.to_string())?;
+        self.follow(before.as_deref(), accepted, bundle.is_some()).map_err(|error| error.to_string())?;
         not_stored.map_or(Ok(()), Err)
     }
 
-    fn follow(&self, accepted: Accepted, new_bundle: bool) -> Result<(), NotRecorded> {
+    fn follow(
+        &self,
+        before: Option<&Sheet>,
+        accepted: Accepted,
+        new_bundle: bool,
+    ) -> Result<(), NotRecorded> {
         let sheet = &accepted.sheet;
         self.clock.saw(sheet.issued);
         self.end_what_may_not_run(sheet);
@@ -220,7 +226,16 @@ impl Elevator {
         self.waiting.wake();
         self.report_revocations()?;
         if let Some(journal) = self.journal() {
-            journal.stored(sheet.stored)?;
+            let contradictions = witness::contradictions(before, sheet, |number| journal.known(number));
+            if contradictions.is_empty() {
+                journal.stored(sheet.stored)?;
+            }
+            for contradiction in contradictions {
+                eprintln!(
+                    "elevon-elevator: the server tells of fewer events than before, or of others; this is recorded"
+                );
+                self.record(contradiction)?;
+            }
         }
         if accepted.not_stored.is_some() {
             return Ok(());

@@ -1,7 +1,7 @@
 //! The computer's events: chained, signed, on disk before the act they tell of, and kept until the server's signed sheet
 //! says that they are stored there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -19,6 +19,9 @@ use elevon_wire::signed::{PublicKey, Purpose, Signed};
 /// A segment is closed when it has grown to this many bytes.
 const SEGMENT: u64 = 1 << 20;
 
+/// The digests of so many last events are at hand, to compare with what the server says it has stored.
+const KNOWN: usize = 1024;
+
 /// Events that go up at once have so many bytes together, but for the last one.
 const BYTES_AT_ONCE: usize = 4 << 20;
 
@@ -33,6 +36,8 @@ pub(crate) struct Journal {
 #[derive(Debug)]
 struct State {
     head: ChainHead,
+    /// The last ones, oldest first.
+    known: VecDeque<ChainHead>,
     /// Each segment by the number of the event before its first one. Its name tells that place in the chain, digest and
     /// all, so that the chain goes on when everything before it is gone.
     segments: BTreeMap<u64, PathBuf>,
@@ -67,6 +72,7 @@ impl Journal {
             named.insert(0, (ChainHead::START, path));
         }
         let (mut head, mut good, mut events) = (ChainHead::START, 0, Vec::new());
+        let mut known = VecDeque::new();
         let public = PublicKey::of(&key);
         let last = named.keys().next_back().copied();
         let segments: BTreeMap<u64, PathBuf> =
@@ -74,7 +80,11 @@ impl Journal {
         for (number, (before, path)) in named {
             // A journal that was set back goes on behind what the server has: the name of its next segment tells where.
             head = before;
-            good = read_segment(&path, &public, &mut head, &mut events, Some(number) == last)?;
+            let mut note = |head, event| {
+                remember(&mut known, head);
+                events.push(event);
+            };
+            good = read_segment(&path, &public, &mut head, &mut note, Some(number) == last)?;
         }
         let path = segments.values().next_back().cloned().unwrap_or_default();
         let mut tail = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
@@ -82,7 +92,7 @@ impl Journal {
         tail.seek(SeekFrom::End(0))?;
         tail.sync_all()?;
         File::open(folder)?.sync_all()?;
-        let state = Mutex::new(State { head, segments, tail, length: good, broken: false });
+        let state = Mutex::new(State { head, known, segments, tail, length: good, broken: false });
         Ok((Self { folder: folder.to_owned(), key, state }, Found { events }))
     }
 
@@ -106,7 +116,13 @@ impl Journal {
         }
         state.length += u64::try_from(line.len()).unwrap_or(u64::MAX);
         state.head = next;
+        remember(&mut state.known, next);
         Ok(next)
+    }
+
+    /// What this journal knows of the event of this number, if it is one of the last.
+    pub(crate) fn known(&self, number: u64) -> Option<ChainHead> {
+        self.state().known.iter().rev().find(|head| head.number == number).copied()
     }
 
     /// The last event.
@@ -173,6 +189,13 @@ impl Journal {
     }
 }
 
+fn remember(known: &mut VecDeque<ChainHead>, head: ChainHead) {
+    if known.len() == KNOWN {
+        known.pop_front();
+    }
+    known.push_back(head);
+}
+
 fn segment_path(folder: &Path, before: ChainHead) -> PathBuf {
     folder.join(format!("{:020}-{}.events", before.number, before.digest))
 }
@@ -189,7 +212,7 @@ fn read_segment(
     path: &Path,
     key: &PublicKey,
     head: &mut ChainHead,
-    events: &mut Vec<Event>,
+    note: &mut impl FnMut(ChainHead, Event),
     last: bool,
 ) -> io::Result<u64> {
     let content = std::fs::read(path)?;
@@ -200,7 +223,7 @@ fn read_segment(
         match read_record(line, key, *head) {
             Ok((next, event)) => {
                 *head = next;
-                events.push(event);
+                note(next, event);
                 good += u64::try_from(line.len()).unwrap_or(u64::MAX);
             }
             Err(_) if unfinished => break,
@@ -253,6 +276,8 @@ mod tests {
         drop(journal);
         let (journal, found) = open(folder.path());
         assert_eq!(journal.head(), head);
+        assert_eq!(journal.known(5), Some(head));
+        assert_eq!((journal.known(1).is_some(), journal.known(6)), (true, None));
         assert_eq!(found.events.len(), 5);
         assert_eq!(journal.behind(3).expect("read").len(), 2);
         assert!(journal.behind(5).expect("read").is_empty());

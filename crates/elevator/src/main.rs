@@ -25,6 +25,7 @@ mod spawner;
 mod syscall;
 mod uplink;
 mod waiting;
+mod witness;
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::os::fd::AsFd;

@@ -89,6 +89,17 @@ pub enum What {
         /// Which and why.
         cause: Text,
     },
+    /// A sheet says less of a chain than is known here, or something else: the server lost events, was set back, or its
+    /// history was written anew. The sheet is in force all the same; a restored server is to be believed.
+    #[serde(rename = "server.contradicted")]
+    ServerContradicted {
+        /// Which chain.
+        chain: Witnessed,
+        /// What is known here.
+        known: ChainHead,
+        /// What the sheet says.
+        told: ChainHead,
+    },
     /// A rule cannot be evaluated here, and matches nothing.
     #[serde(rename = "rule.not_evaluated")]
     RuleNotEvaluated {
@@ -460,6 +471,7 @@ impl What {
             Self::ComputerStarted { .. } => "computer.started",
             Self::SheetDelivered { .. } => "sheet.delivered",
             Self::DocumentRefused { .. } => "document.refused",
+            Self::ServerContradicted { .. } => "server.contradicted",
             Self::RuleNotEvaluated { .. } => "rule.not_evaluated",
             Self::RequestMade { .. } => "request.made",
             Self::RequestCancelled { .. } => "request.cancelled",
@@ -507,6 +519,7 @@ impl What {
             Self::ComputerStarted { .. }
                 | Self::SheetDelivered { .. }
                 | Self::DocumentRefused { .. }
+                | Self::ServerContradicted { .. }
                 | Self::RuleNotEvaluated { .. }
                 | Self::RequestMade { .. }
                 | Self::RequestCancelled { .. }
@@ -594,6 +607,7 @@ impl What {
             Self::ComputerStarted { .. }
             | Self::SheetDelivered { .. }
             | Self::DocumentRefused { .. }
+            | Self::ServerContradicted { .. }
             | Self::GroupSaved { .. }
             | Self::EnrollmentTokenCreated { .. }
             | Self::EnrollmentTokenRevoked { .. }
@@ -649,6 +663,16 @@ impl Subjects {
             self.request = Some(request);
         }
     }
+}
+
+/// A chain that a computer and the server are witnesses of for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Witnessed {
+    /// The computer's own events, as far as the server says it has stored them.
+    Computer,
+    /// The server's events, as far as its last checkpoint goes.
+    Server,
 }
 
 /// The layers that end a process tree.

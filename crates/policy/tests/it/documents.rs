@@ -3,7 +3,7 @@
 
 use elevon_policy::application::{Application, Package, PackageSystem, Vendor};
 use elevon_policy::bundle::{Bundle, Deployed, DeployedTo};
-use elevon_policy::event::{By, DenyReason, EndReason, Event, Exit, Layers, What};
+use elevon_policy::event::{By, DenyReason, EndReason, Event, Exit, Layers, What, Witnessed};
 use elevon_policy::grant::{Ends, Grant, GrantRecord, GrantedApplication, GrantedArguments, Origin};
 use elevon_policy::group::{CustomGroup, Member, Members};
 use elevon_policy::id::Version;
@@ -151,6 +151,11 @@ fn events() -> Vec<What> {
             checkpoint: Some(ChainHead { number: 90, digest: bytes(4) }),
         },
         What::DocumentRefused { cause: Text::new("the signature does not fit") },
+        What::ServerContradicted {
+            chain: Witnessed::Server,
+            known: ChainHead { number: 90, digest: bytes(4) },
+            told: ChainHead { number: 80, digest: bytes(3) },
+        },
         What::RuleNotEvaluated { policy, cause: Text::new("this version does not know this kind of rule") },
         What::RequestMade { request: Box::new(asked()) },
         What::RequestCancelled { request: id(60), user: alice() },
@@ -291,8 +296,8 @@ fn events_of_every_kind() {
     // Complete by count: a new kind is pinned here before it is used.
     let mut kinds: Vec<_> = all.iter().map(|event| event.what.kind()).collect();
     kinds.dedup();
-    assert_eq!(kinds.len(), 40);
-    assert_eq!(all.iter().filter(|event| event.what.is_from_computer()).count(), 14);
+    assert_eq!(kinds.len(), 41);
+    assert_eq!(all.iter().filter(|event| event.what.is_from_computer()).count(), 15);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! An event in one sentence, with its details and where they lead.
 
-use elevon_policy::event::{DenyReason, Event, Exit, Layers, What};
+use elevon_policy::event::{DenyReason, Event, Exit, Layers, What, Witnessed};
 use elevon_policy::grant::{Grant, GrantedApplication};
 use elevon_policy::lint::Code;
 use elevon_policy::request::LapseReason;
@@ -32,7 +32,7 @@ pub struct Told {
 }
 
 /// Every kind, as the filter offers them.
-pub const KINDS: [&str; 40] = [
+pub const KINDS: [&str; 41] = [
     "request.made",
     "request.approved",
     "request.declined",
@@ -73,6 +73,7 @@ pub const KINDS: [&str; 40] = [
     "api_token.revoked",
     "server.backed_up",
     "server.restored",
+    "server.contradicted",
 ];
 
 impl Told {
@@ -200,6 +201,19 @@ impl Teller {
                 "{} of {on} went lost when the server was restored",
                 counted(until.number.saturating_sub(after.number), "event", "events")
             ),
+            What::ServerContradicted { chain, known, told } => {
+                let whose = match chain {
+                    Witnessed::Computer => "its own events",
+                    Witnessed::Server => "the server’s events",
+                };
+                match known.number.saturating_sub(told.number) {
+                    0 => format!("{on} knows {whose} otherwise than the server tells them"),
+                    lost => format!(
+                        "{on} knows of {} more of {whose} than the server has now",
+                        counted(lost, "event", "events")
+                    ),
+                }
+            }
             What::ComputerRevoked { host_name, .. } => format!("{by} shut {} out", host_name.visible()),
             What::PolicySaved { name, version, acknowledged, .. } => {
                 let words = |code: &Code| code.to_string().replace('_', " ");
@@ -346,6 +360,7 @@ fn tone(kind: &str) -> &'static str {
         | "computer.events_lost"
         | "account.disabled"
         | "server.restored"
+        | "server.contradicted"
         | "account.sign_in_failed" => "red",
         _ => "",
     }
