@@ -1,6 +1,7 @@
 //! What benches share: how long something takes, and how that is told.
 
 pub mod clock;
+pub mod site;
 
 use std::time::Duration;
 

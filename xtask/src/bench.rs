@@ -17,7 +17,7 @@ struct Bench {
     take: fn(&mut Command) -> Result<()>,
 }
 
-const BENCHES: [Bench; 4] = [
+const BENCHES: [Bench; 5] = [
     Bench {
         name: "decide",
         command: &["run", "--release", "--quiet", "--package=elevon-bench", "--bin=decide", "--"],
@@ -46,6 +46,11 @@ const BENCHES: [Bench; 4] = [
         name: "launch",
         command: &["run", "--release", "--quiet", "--package=elevon-bench", "--bin=launch", "--"],
         take: beside_sudo,
+    },
+    Bench {
+        name: "verify",
+        command: &["run", "--release", "--quiet", "--package=elevon-bench", "--bin=verify", "--"],
+        take: beside_postgres,
     },
 ];
 

@@ -32,6 +32,20 @@ impl Record {
         // An event has string keys and finite numbers, so it always serialises.
         serde_json::to_vec(&Borrowed { after, event }).unwrap_or_default()
     }
+
+    /// Whether it is the one that comes after `at`.
+    pub fn follows(&self, at: ChainHead) -> Result<(), Broken> {
+        if self.after.number != at.number {
+            return Err(Broken::Number {
+                expected: at.number.saturating_add(1),
+                found: self.after.number.saturating_add(1),
+            });
+        }
+        if self.after.digest != at.digest {
+            return Err(Broken::Digest { number: at.number.saturating_add(1) });
+        }
+        Ok(())
+    }
 }
 
 /// The head of a chain that ends with this record.
@@ -43,15 +57,7 @@ pub fn head(after: ChainHead, record: &[u8]) -> ChainHead {
 pub fn follow(at: ChainHead, bytes: &[u8]) -> Result<(ChainHead, Event), Broken> {
     let record: Record =
         serde_json::from_slice(bytes).map_err(|error| Broken::Unreadable(error.to_string()))?;
-    if record.after.number != at.number {
-        return Err(Broken::Number {
-            expected: at.number.saturating_add(1),
-            found: record.after.number.saturating_add(1),
-        });
-    }
-    if record.after.digest != at.digest {
-        return Err(Broken::Digest { number: at.number.saturating_add(1) });
-    }
+    record.follows(at)?;
     Ok((head(at, bytes), record.event))
 }
 

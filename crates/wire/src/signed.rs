@@ -75,6 +75,29 @@ impl Signed {
         Ok(&self.body)
     }
 
+    /// The bytes of each, if this key signed them all for this purpose. To check many together takes a third of the time;
+    /// where that fails, each is checked by itself, so that the error is about the first that does not do.
+    #[cfg(feature = "batch")]
+    pub fn all_bytes<'a>(
+        all: &'a [Self],
+        key: &PublicKey,
+        purpose: Purpose,
+    ) -> Result<Vec<&'a [u8]>, NotSigned> {
+        let signatures: Option<Vec<_>> =
+            all.iter().map(|signed| Signature::from_slice(&signed.signature).ok()).collect();
+        let messages: Vec<_> = all.iter().map(|signed| message(purpose, signed.key, &signed.body)).collect();
+        let messages: Vec<_> = messages.iter().map(Vec::as_slice).collect();
+        // A weak key would let anyone sign; checking one by one refuses it.
+        let together = !key.0.is_weak() && all.iter().all(|signed| signed.key == key.id());
+        let hold = signatures.is_some_and(|signatures| {
+            together && ed25519_dalek::verify_batch(&messages, &signatures, &vec![key.0; all.len()]).is_ok()
+        });
+        if hold {
+            return Ok(all.iter().map(|signed| signed.body.as_slice()).collect());
+        }
+        all.iter().map(|signed| signed.bytes(key, purpose)).collect()
+    }
+
     /// The document, if this key signed it for this purpose; nothing is parsed before that is sure.
     pub fn open<D: DeserializeOwned>(&self, key: &PublicKey, purpose: Purpose) -> Result<D, NotSigned> {
         let bytes = self.bytes(key, purpose)?;
@@ -273,6 +296,28 @@ mod tests {
             changed.signature[at / 8] ^= 1 << (at % 8);
             assert_eq!(changed.open::<String>(&mine, Purpose::Event), Err(NotSigned::Signature));
         }
+    }
+
+    #[test]
+    #[cfg(feature = "batch")]
+    fn many_hold_together_or_the_bad_one_is_found() {
+        let mine = PublicKey::of(&key(1));
+        let mut all: Vec<_> = (0..40).map(|number| Signed::seal(&key(1), Purpose::Event, &number)).collect();
+        let bytes = Signed::all_bytes(&all, &mine, Purpose::Event).expect("all are signed");
+        assert_eq!(bytes.last(), Some(&b"39".as_slice()));
+        assert_eq!(Signed::all_bytes(&all, &mine, Purpose::Sheet), Err(NotSigned::Signature));
+        assert_eq!(Signed::all_bytes(&[], &mine, Purpose::Event), Ok(Vec::new()));
+        for at in 0..64 {
+            let mut changed = all.clone();
+            changed[17].signature[at] ^= 1;
+            assert_eq!(Signed::all_bytes(&changed, &mine, Purpose::Event), Err(NotSigned::Signature));
+        }
+        // Each signature is good, but of another's bytes.
+        let (one, other) = (all[3].signature.clone(), all[4].signature.clone());
+        (all[3].signature, all[4].signature) = (other, one);
+        assert_eq!(Signed::all_bytes(&all, &mine, Purpose::Event), Err(NotSigned::Signature));
+        all[3] = Signed::seal(&key(2), Purpose::Event, &3);
+        assert!(matches!(Signed::all_bytes(&all, &mine, Purpose::Event), Err(NotSigned::OtherKey { .. })));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod checkpoints;
+pub mod columns;
 pub mod csv;
 pub mod links;
 pub mod pages;
@@ -142,7 +143,7 @@ async fn append_event(tx: &mut AnyConnection, event: Event) -> Result<(), Error>
     let body = String::from_utf8(record).map_err(|error| Error::internal("writing an event", error))?;
     let stored = event.at;
     let new = sql::New { number: head.number, event: &event, body };
-    sql::insert(tx, Origin::Server, after, &[new], head, stored).await
+    sql::insert(tx, Origin::Server, after, vec![new], head, stored).await
 }
 
 /// The account's or token's name.

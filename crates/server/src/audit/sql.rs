@@ -11,8 +11,8 @@ use sqlx::AnyConnection;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row as _};
 
-use super::{Filter, Origin, Row};
-use crate::db::{changed_once, count, document, number, parsed};
+use super::{Filter, Origin, Row, columns};
+use crate::db::{changed_once, count, document, number, parsed, places, rows_at_once};
 use crate::error::Error;
 use crate::listing::Cursor;
 
@@ -60,7 +60,7 @@ pub async fn pass_over(
     from: ChainHead,
     until: ChainHead,
 ) -> Result<(), Error> {
-    insert(tx, origin, from, &[], until, Timestamp::from_millis(0)).await
+    insert(tx, origin, from, Vec::new(), until, Timestamp::from_millis(0)).await
 }
 
 /// An event in its place, to be stored.
@@ -74,23 +74,19 @@ pub struct New<'a> {
     pub body: String,
 }
 
-/// So many rows are stored by one statement; what is left, by smaller ones. Each size is prepared once.
-const AT_ONCE: [usize; 3] = [32, 8, 1];
-
 /// Stores events behind `from`, which is where their chain ends; the last becomes its end.
 pub async fn insert(
     tx: &mut AnyConnection,
     origin: Origin,
     from: ChainHead,
-    events: &[New<'_>],
+    events: Vec<New<'_>>,
     head: ChainHead,
     stored: Timestamp,
 ) -> Result<(), Error> {
-    let mut left = events;
-    for size in AT_ONCE {
-        while let Some((now, later)) = left.split_at_checked(size) {
-            insert_rows(tx, origin, now, stored).await?;
-            left = later;
+    let mut left = events.into_iter();
+    for size in rows_at_once(tx) {
+        while left.len() >= size {
+            insert_rows(tx, origin, left.by_ref().take(size), size, stored).await?;
         }
     }
     let moved = sqlx::query("update chains set number = $3, digest = $4 where id = $1 and number = $2")
@@ -106,41 +102,21 @@ pub async fn insert(
 async fn insert_rows(
     tx: &mut AnyConnection,
     origin: Origin,
-    events: &[New<'_>],
+    events: impl Iterator<Item = New<'_>>,
+    size: usize,
     stored: Timestamp,
 ) -> Result<(), Error> {
-    let places = |row: usize| {
-        let places: Vec<_> = (1..=14).map(|column| format!("${}", row * 14 + column)).collect();
-        format!("({})", places.join(", "))
-    };
-    let rows: Vec<_> = (0..events.len()).map(places).collect();
     let sql = format!(
-        "insert into events (chain, number, at, stored, kind, account, computer_id, user_name, application,
-                             policy_id, request_id, grant_id, launch_id, body) values {}",
-        rows.join(", ")
+        "insert into events (chain, stored, number, at, kind, body, {}) values {}",
+        columns::NAMES.join(", "),
+        places(2, size, 4 + columns::NAMES.len()).replace('(', "($1, $2, ")
     );
-    let mut query = sqlx::query(AssertSqlSafe(sql));
+    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(origin.to_string()).bind(stored.millis());
     for New { number: place, event, body } in events {
-        let about = event.what.subjects();
-        let computer = match origin {
-            Origin::Computer(id) => Some(id),
-            Origin::Server => about.computer,
-        };
-        query = query
-            .bind(origin.to_string())
-            .bind(number(*place))
-            .bind(event.at.millis())
-            .bind(stored.millis())
-            .bind(event.what.kind())
-            .bind(event.by.as_ref().map(|by| super::name(by).as_untrusted().to_owned()))
-            .bind(computer.map(|id| id.to_string()))
-            .bind(about.user.map(|user| user.as_untrusted().to_owned()))
-            .bind(about.application.map(|path| path.escaped()))
-            .bind(about.policy.map(|id| id.to_string()))
-            .bind(about.request.map(|id| id.to_string()))
-            .bind(about.grant.map(|id| id.to_string()))
-            .bind(about.launch.map(|id| id.to_string()))
-            .bind(body);
+        query = query.bind(number(place)).bind(event.at.millis()).bind(event.what.kind()).bind(body);
+        for column in columns::of(origin, event) {
+            query = query.bind(column);
+        }
     }
     query.execute(tx).await?;
     Ok(())
@@ -277,6 +253,8 @@ pub struct Kept {
     pub at: i64,
     /// The column that says what.
     pub kind: String,
+    /// Those the report is filtered by, in the order of [`columns::NAMES`].
+    pub beside: [Option<String>; columns::NAMES.len()],
     /// The record.
     pub body: String,
 }
@@ -293,21 +271,28 @@ impl Kept {
     }
 }
 
-/// Stored events of a chain whose number lies behind `after` and not behind `until`, in order, as one text: a line each of
-/// number, time, kind and body with a space between them. No record has a line break in it. To read a long chain row by
-/// row takes several times as long.
-pub async fn lines(db: &mut AnyConnection, origin: Origin, after: u64, until: u64) -> Result<String, Error> {
-    let row = sqlx::query(
-        "select string_agg(number || ' ' || at || ' ' || kind || ' ' || body, $4 order by number) as lines
-         from events where chain = $1 and number > $2 and number <= $3",
-    )
-    .bind(origin.to_string())
-    .bind(number(after))
-    .bind(number(until))
-    .bind("\n")
-    .fetch_one(db)
-    .await?;
-    Ok(row.try_get::<Option<String>, _>("lines")?.unwrap_or_default())
+/// Behind each column but the body.
+pub const BEHIND: char = '\u{1f}';
+
+/// Stored events of a chain whose number lies behind `after` and not behind `until`, in order, as one text: of each its
+/// number, time, kind, [`columns::NAMES`] and the length of its body in bytes, with [`BEHIND`] behind each of them, and the
+/// body. A name with [`BEHIND`] in it makes this unreadable. To read a long chain row by row takes several times as long.
+pub async fn run(db: &mut AnyConnection, origin: Origin, after: u64, until: u64) -> Result<String, Error> {
+    let beside = columns::NAMES.map(|name| format!("coalesce({name}, '')"));
+    let sql = format!(
+        "select string_agg(stored, '') as run from
+             (select concat_ws($4, number, at, kind, {}, octet_length(body), body) as stored from events
+              where chain = $1 and number > $2 and number <= $3 order by number) as stretch",
+        beside.join(", ")
+    );
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(origin.to_string())
+        .bind(number(after))
+        .bind(number(until))
+        .bind(BEHIND.to_string())
+        .fetch_one(db)
+        .await?;
+    Ok(row.try_get::<Option<String>, _>("run")?.unwrap_or_default())
 }
 
 /// The number of the last event of a chain that is there.
@@ -335,20 +320,27 @@ pub async fn kept(
     after: u64,
     limit: i64,
 ) -> Result<Vec<Kept>, Error> {
-    let rows = sqlx::query(
-        "select number, at, kind, body from events where chain = $1 and number > $2 order by number limit $3",
-    )
-    .bind(origin.to_string())
-    .bind(number(after))
-    .bind(limit)
-    .fetch_all(db)
-    .await?;
+    let sql = format!(
+        "select number, at, kind, body, {} from events where chain = $1 and number > $2 order by number limit $3",
+        columns::NAMES.join(", ")
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(origin.to_string())
+        .bind(number(after))
+        .bind(limit)
+        .fetch_all(db)
+        .await?;
     rows.iter()
         .map(|row| {
+            let mut beside = [const { None }; columns::NAMES.len()];
+            for (column, name) in beside.iter_mut().zip(columns::NAMES) {
+                *column = row.try_get(name)?;
+            }
             Ok(Kept {
                 number: count(row, "number")?,
                 at: row.try_get("at")?,
                 kind: row.try_get("kind")?,
+                beside,
                 body: row.try_get("body")?,
             })
         })

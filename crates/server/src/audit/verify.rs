@@ -16,16 +16,19 @@ use elevon_policy::id::ComputerId;
 use elevon_policy::sheet::ChainHead;
 use elevon_policy::time::Timestamp;
 use elevon_wire::signed::{PublicKey, Purpose, Signed};
-use sqlx::AnyConnection;
+use sqlx::{Any, AnyConnection, Transaction};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use super::links::{self, Broken, Followed};
+use super::links::{self, Broken, Followed, Stored};
 use super::{Origin, checkpoints, sql};
 use crate::app::App;
 use crate::error::Error;
 
-/// How many events are read at once.
-const BATCH: u64 = 2000;
+/// How many events are read at once: as text, they should fit into a processor's cache.
+const BATCH: u64 = 512;
+/// The most connections that read.
+const READERS: usize = 4;
 
 /// How much is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,10 +92,14 @@ impl fmt::Display for Tampered {
     }
 }
 
-/// Walks all chains, at one point in time.
+/// Walks all chains, at one point in time. Those who read the events may see a later one: what was stored before stays.
 pub async fn verify(app: &App, depth: Depth) -> Result<Result<Verified, Tampered>, Error> {
     let mut db = app.db.snapshot().await?;
-    let mut walk = match Walk::prepare(app, &mut db, depth).await? {
+    let mut readers = Vec::new();
+    for _ in 0..std::thread::available_parallelism().map_or(2, usize::from).min(READERS) {
+        readers.push(Arc::new(Mutex::new(app.db.survey().await?)));
+    }
+    let mut walk = match Walk::prepare(app, &mut db, readers, depth).await? {
         Ok(walk) => walk,
         Err(tampered) => return Ok(Err(tampered)),
     };
@@ -119,11 +126,19 @@ struct Claim {
     at: Timestamp,
 }
 
+/// A connection that one batch at a time is read from.
+type Reader = Arc<Mutex<Transaction<'static, Any>>>;
+
+/// A batch that is being read and checked.
+type UnderWay = JoinHandle<Result<Result<Followed, Broken>, Error>>;
+
 /// What is claimed of one chain, by number.
 type Claims = BTreeMap<u64, Claim>;
 
 struct Walk {
     depth: Depth,
+    /// Those who read events, in turns.
+    readers: Vec<Reader>,
     verified: Verified,
     claims: BTreeMap<String, Claims>,
     /// Of each computer, what went lost: the last event before, and the last one of them.
@@ -136,10 +151,12 @@ impl Walk {
     async fn prepare(
         app: &App,
         db: &mut AnyConnection,
+        readers: Vec<Reader>,
         depth: Depth,
     ) -> Result<Result<Self, Tampered>, Error> {
         let mut walk = Self {
             depth,
+            readers,
             verified: Verified::default(),
             claims: BTreeMap::new(),
             lost: BTreeMap::new(),
@@ -246,22 +263,25 @@ impl Walk {
         until: ChainHead,
         claims: &Arc<Claims>,
     ) -> Result<Result<(), Tampered>, Error> {
-        let places = std::thread::available_parallelism().map_or(2, usize::from) + 1;
-        let mut under_way: VecDeque<JoinHandle<Result<Followed, Broken>>> = VecDeque::new();
+        let mut under_way: VecDeque<UnderWay> = VecDeque::new();
         let (mut at, mut read) = (from, from.number);
         loop {
-            if read < until.number && under_way.len() < places {
+            if read < until.number && under_way.len() < 2 * self.readers.len() {
                 let last = (read + BATCH).min(until.number);
-                let lines = sql::lines(db, origin, read, last).await?;
-                let (number, depth) = (read, self.depth);
-                under_way.push_back(tokio::task::spawn_blocking(move || {
-                    links::follow(&lines, number, last, key.as_ref(), depth)
-                }));
+                under_way.push_back(self.batch(origin, key, read, last));
                 read = last;
                 continue;
             }
             let Some(checked) = under_way.pop_front() else { break };
-            let checked = checked.await.map_err(|error| Error::internal("checking events", error))?;
+            let mut checked = checked.await.map_err(|error| Error::internal("checking events", error))??;
+            if checked.is_err() {
+                // A name may have in it what stands behind columns: row by row, nothing is mistaken for something else.
+                let last = (at.number + BATCH).min(until.number);
+                let limit = i64::try_from(last - at.number).unwrap_or(i64::MAX);
+                let rows = sql::kept(db, origin, at.number, limit).await?;
+                let rows = rows.iter().map(|row| Some(Stored::of_row(row)));
+                checked = links::follow(rows, origin, at.number, last, key.as_ref(), self.depth);
+            }
             let followed = match checked {
                 Ok(followed) if followed.before == at.digest => followed,
                 Ok(_) => {
@@ -289,6 +309,22 @@ impl Walk {
         // All is there and fits together, but for what the end should be.
         let cause = "the event is another one than the end of its chain says".to_owned();
         Ok(Err(Tampered { origin, number: at.number, cause }))
+    }
+
+    /// Reads and checks the events behind `after` up to `last`, beside others.
+    fn batch(&mut self, origin: Origin, key: Option<PublicKey>, after: u64, last: u64) -> UnderWay {
+        self.readers.rotate_left(1);
+        let (reader, depth) = (self.readers.first().cloned(), self.depth);
+        tokio::spawn(async move {
+            let run = match reader {
+                Some(reader) => sql::run(&mut *reader.lock().await, origin, after, last).await?,
+                None => String::new(),
+            };
+            let checked = tokio::task::spawn_blocking(move || {
+                links::follow(Stored::of_run(&run), origin, after, last, key.as_ref(), depth)
+            });
+            checked.await.map_err(|error| Error::internal("checking events", error))
+        })
     }
 
     /// Compares what a batch found with what is claimed of those events.

@@ -19,12 +19,14 @@ use crate::{computers, grants, launches, requests};
 
 /// Refusals of one computer are recorded at most this often: a broken or hostile one must not fill the audit trail.
 const REFUSALS: Span = Span::from_mins(1);
+/// So many signatures are checked together before others have their turn: a decision must not wait for a long batch.
+const IN_A_ROW: usize = 128;
 
 /// Stores events and does what follows from them, all or nothing. What is stored already is passed over, so that an
 /// answer that was lost does no harm. Without events it only says how far the server is.
 pub async fn store(app: &App, computer: &Computer, events: &Events) -> Result<Stored, Error> {
-    let result = match open(computer, events) {
-        Ok(opened) => follow(app, computer, &opened).await,
+    let result = match open(computer, events).await {
+        Ok(opened) => follow(app, computer, opened).await,
         Err(error) => Err(error),
     };
     if let Err(error @ (Error::Forbidden(_) | Error::Invalid { .. })) = &result {
@@ -46,7 +48,13 @@ pub async fn store(app: &App, computer: &Computer, events: &Events) -> Result<St
 struct Opened<'a> {
     signed: &'a Signed,
     bytes: &'a [u8],
-    number: u64,
+    record: Record,
+}
+
+impl Opened<'_> {
+    fn number(&self) -> u64 {
+        self.record.after.number.saturating_add(1)
+    }
 }
 
 /// What follows from an event, beyond the row it changed.
@@ -55,7 +63,7 @@ pub struct Effect {
     /// The computer's sheet moved on.
     pub touched: bool,
     /// What the server itself did about it.
-    pub recorded: Option<What>,
+    pub recorded: Vec<What>,
 }
 
 /// Who is to be woken.
@@ -67,23 +75,32 @@ struct News {
     any: bool,
 }
 
-fn open<'a>(computer: &Computer, events: &'a Events) -> Result<Vec<Opened<'a>>, Error> {
+async fn open<'a>(computer: &Computer, events: &'a Events) -> Result<Vec<Opened<'a>>, Error> {
     if events.records.len() > EVENTS_AT_ONCE {
         return Err(Error::invalid(format!("expected at most {EVENTS_AT_ONCE} events at once")));
     }
-    let open = |signed: &'a Signed| {
-        let bytes = signed
-            .bytes(&computer.event_key, Purpose::Event)
+    let mut opened = Vec::with_capacity(events.records.len());
+    for some in events.records.chunks(IN_A_ROW) {
+        let bytes = Signed::all_bytes(some, &computer.event_key, Purpose::Event)
             .map_err(|error| Error::Forbidden(format!("an event was not accepted: {error}").into()))?;
-        let record: Record = serde_json::from_slice(bytes).map_err(|error| {
-            Error::invalid(format!("expected a record of an event that this version can read: {error}"))
-        })?;
-        Ok(Opened { signed, bytes, number: record.after.number.saturating_add(1) })
-    };
-    events.records.iter().map(open).collect()
+        for (signed, bytes) in some.iter().zip(bytes) {
+            let record = serde_json::from_slice(bytes).map_err(|error| {
+                Error::invalid(format!("expected a record of an event that this version can read: {error}"))
+            })?;
+            opened.push(Opened { signed, bytes, record });
+        }
+        if opened.len() < events.records.len() {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(opened)
 }
 
-async fn follow(app: &App, computer: &Computer, opened: &[Opened<'_>]) -> Result<(ChainHead, News), Error> {
+async fn follow(
+    app: &App,
+    computer: &Computer,
+    mut opened: Vec<Opened<'_>>,
+) -> Result<(ChainHead, News), Error> {
     let now = app.now();
     let origin = Origin::Computer(computer.id);
     let mut news = News::default();
@@ -95,11 +112,11 @@ async fn follow(app: &App, computer: &Computer, opened: &[Opened<'_>]) -> Result
     super::sql::lock(&mut tx, computer.id).await?;
     let mut at = audit::sql::advance(&mut tx, origin).await?;
     let mut own = Vec::new();
-    let known = opened.iter().take_while(|opened| opened.number <= at.number).count();
-    if let Some(last) = opened.get(..known).and_then(<[_]>::last) {
+    let known = opened.iter().take_while(|opened| opened.number() <= at.number).count();
+    let new = opened.split_off(known);
+    if let Some(last) = opened.last() {
         same(&mut tx, origin, last).await?;
     }
-    let new = opened.get(known..).unwrap_or_default();
     if let Some(first) = new.first()
         && audit::sql::take_gap(&mut tx, origin).await?
         && let Some(lost) = behind_a_gap(&mut tx, computer.id, at, first).await?
@@ -109,23 +126,21 @@ async fn follow(app: &App, computer: &Computer, opened: &[Opened<'_>]) -> Result
     }
     let from = at;
     let mut events = Vec::with_capacity(new.len());
-    for opened in new {
-        let (head, event) = chain::follow(at, opened.bytes).map_err(|broken| refused(at, &broken))?;
-        events.push((head.number, event, json(opened.signed)?));
-        at = head;
+    for Opened { signed, bytes, record } in new {
+        record.follows(at).map_err(|broken| refused(at, &broken))?;
+        at = chain::head(at, bytes);
+        events.push((at.number, record.event, json(signed)?));
     }
     let rows: Vec<_> = events
         .iter_mut()
         .map(|(number, event, body)| audit::sql::New { number: *number, event, body: std::mem::take(body) })
         .collect();
-    audit::sql::insert(&mut tx, origin, from, &rows, at, now).await?;
-    drop(rows);
-    for (_, event, _) in events {
-        news.any = true;
-        let effect = apply(app, &mut tx, computer, event, now).await?;
-        news.own |= effect.touched;
-        own.extend(effect.recorded);
-    }
+    audit::sql::insert(&mut tx, origin, from, rows, at, now).await?;
+    news.any = !events.is_empty();
+    let effects = events.into_iter().map(|(_, event, _)| event).collect();
+    let effect = apply_all(app, &mut tx, computer, effects, now).await?;
+    news.own = effect.touched;
+    own.extend(effect.recorded);
     if news.own {
         super::touch(&mut tx, app, computer.id).await?;
     }
@@ -144,9 +159,7 @@ async fn behind_a_gap(
     at: ChainHead,
     first: &Opened<'_>,
 ) -> Result<Option<(What, ChainHead)>, Error> {
-    let record: Record =
-        serde_json::from_slice(first.bytes).map_err(|error| Error::invalid(error.to_string()))?;
-    let until = record.after;
+    let until = first.record.after;
     if until.number <= at.number {
         return Ok(None);
     }
@@ -156,7 +169,7 @@ async fn behind_a_gap(
 
 /// A computer whose history differs from what is stored was copied, set back, or lies.
 async fn same(tx: &mut AnyConnection, origin: Origin, opened: &Opened<'_>) -> Result<(), Error> {
-    let kept = audit::sql::kept(tx, origin, opened.number - 1, 1).await?;
+    let kept = audit::sql::kept(tx, origin, opened.number() - 1, 1).await?;
     let kept = kept.first().and_then(|kept| serde_json::from_str::<Signed>(&kept.body).ok());
     if kept.is_some_and(|kept| kept.unverified_bytes() == opened.bytes) {
         return Ok(());
@@ -164,7 +177,7 @@ async fn same(tx: &mut AnyConnection, origin: Origin, opened: &Opened<'_>) -> Re
     Err(Error::Forbidden(
         format!(
             "event {} is another one than this server has stored; was this computer copied or set back? enroll it again",
-            opened.number
+            opened.number()
         )
         .into(),
     ))
@@ -180,6 +193,28 @@ fn refused(at: ChainHead, broken: &Broken) -> Error {
     }
 }
 
+/// Does what follows from these events, in their order; but launches, of which nothing else depends, all at once.
+async fn apply_all(
+    app: &App,
+    tx: &mut AnyConnection,
+    computer: &Computer,
+    events: Vec<Event>,
+    now: Timestamp,
+) -> Result<Effect, Error> {
+    let (mut all, mut of_launches) = (Effect::default(), Vec::new());
+    for event in events {
+        if matches!(event.what, What::LaunchStarted { .. } | What::LaunchEnded { .. }) {
+            of_launches.push(event);
+            continue;
+        }
+        let effect = apply(app, tx, computer, event, now).await?;
+        all.touched |= effect.touched;
+        all.recorded.extend(effect.recorded);
+    }
+    launches::reported(tx, computer.id, of_launches).await?;
+    Ok(all)
+}
+
 /// Does what follows from an event.
 async fn apply(
     app: &App,
@@ -192,7 +227,6 @@ async fn apply(
         return Err(Error::Forbidden(format!("a computer does not record {}", event.what.kind()).into()));
     }
     let id = computer.id;
-    let at = event.at;
     match event.what {
         What::SheetDelivered { version, bundle, grants, checkpoint: _ } => {
             computers::sql::delivered(tx, id, version, bundle).await?;
@@ -205,8 +239,6 @@ async fn apply(
         What::GrantStarted { grant, end } => grants::started(tx, id, grant, end, now).await,
         What::GrantEnded { grant, user } => grants::ended(tx, id, grant, &user, now).await,
         What::GrantRevocationEnforced { grant } => grants::enforced(tx, id, grant, now).await,
-        started @ What::LaunchStarted { .. } => launches::started(tx, id, started, at).await,
-        ended @ What::LaunchEnded { .. } => launches::ended(tx, id, ended, at).await,
         _ => Ok(Effect::default()),
     }
 }

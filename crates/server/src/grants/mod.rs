@@ -159,7 +159,7 @@ pub async fn ended(
     }
     let seen = record.version;
     sql::step(tx, &record.step(GrantState::Ended, now)?, seen).await?;
-    Ok(Effect { touched: true, recorded: None })
+    Ok(Effect { touched: true, recorded: Vec::new() })
 }
 
 /// A computer reports that a revocation is enforced.

@@ -3,8 +3,10 @@
 pub mod api;
 pub mod sql;
 
+use std::collections::{HashMap, HashSet};
+
 use elevon_policy::application::Sha256;
-use elevon_policy::event::{EndReason, Exit, Layers, What};
+use elevon_policy::event::{EndReason, Event, Exit, Layers, What};
 use elevon_policy::id::{ComputerId, GrantId, LaunchId};
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::Timestamp;
@@ -13,7 +15,6 @@ use sqlx::AnyConnection;
 
 use crate::app::App;
 use crate::auth::Reader;
-use crate::channel::events::Effect;
 use crate::error::Error;
 use crate::requests::not_its_own;
 
@@ -54,53 +55,73 @@ pub async fn of_grant(app: &App, _: &Reader, grant: GrantId) -> Result<Vec<Launc
     sql::of_grant(&mut db, grant).await
 }
 
-/// A computer reports a start.
-pub async fn started(
-    tx: &mut AnyConnection,
-    computer: ComputerId,
-    what: What,
-    at: Timestamp,
-) -> Result<Effect, Error> {
-    let What::LaunchStarted { launch, grant, user, path, sha256, argv, end, layers, policy: _ } = what else {
-        return Ok(Effect::default());
-    };
-    if let Some(owner) = crate::grants::sql::computer_of(tx, grant).await?.filter(|owner| *owner != computer)
-    {
-        tracing::warn!(launch.id = %launch, grant.computer = %owner, "a computer reports a launch under another's grant");
-        return Err(not_its_own("grant"));
+/// What a computer reports of launches, in its order.
+pub async fn reported(tx: &mut AnyConnection, computer: ComputerId, events: Vec<Event>) -> Result<(), Error> {
+    let (mut launches, mut ends) = (Vec::<Launch>::new(), Vec::new());
+    let mut places = HashMap::new();
+    for Event { at, what, .. } in events {
+        match what {
+            What::LaunchStarted { launch: id, grant, user, path, sha256, argv, end, layers, policy: _ } => {
+                let user = user.name;
+                let (ended, reason, exit, started) = (None, None, None, at);
+                places.entry(id).or_insert_with(|| {
+                    launches.push(Launch {
+                        id,
+                        computer,
+                        grant,
+                        user,
+                        path,
+                        sha256,
+                        argv,
+                        layers,
+                        started,
+                        end,
+                        ended,
+                        reason,
+                        exit,
+                    });
+                    launches.len() - 1
+                });
+            }
+            What::LaunchEnded { launch, reason, exit, .. } => {
+                match places.get(&launch).and_then(|place: &usize| launches.get_mut(*place)) {
+                    Some(launch) if launch.ended.is_none() => {
+                        (launch.ended, launch.reason, launch.exit) = (Some(at), Some(reason), exit);
+                    }
+                    Some(_) => {}
+                    None => ends.push((launch, at, reason, exit)),
+                }
+            }
+            _ => {}
+        }
     }
-    let launch = Launch {
-        id: launch,
-        computer,
-        grant,
-        user: user.name,
-        path,
-        sha256,
-        argv,
-        layers,
-        started: at,
-        end,
-        ended: None,
-        reason: None,
-        exit: None,
-    };
-    match sql::computer_of(tx, launch.id).await? {
-        None => sql::insert(tx, &launch).await?,
-        Some(owner) if owner == computer => {}
-        Some(_) => return Err(not_its_own("launch")),
-    }
-    Ok(Effect::default())
-}
-
-/// A computer reports an end.
-pub async fn ended(
-    tx: &mut AnyConnection,
-    computer: ComputerId,
-    what: What,
-    at: Timestamp,
-) -> Result<Effect, Error> {
-    if let What::LaunchEnded { launch, reason, exit, .. } = what {
+    started(tx, computer, &launches).await?;
+    for (launch, at, reason, exit) in ends {
         sql::end(tx, computer, launch, at, reason, exit).await?;
     }
-    Ok(Effect::default())
+    Ok(())
+}
+
+async fn started(tx: &mut AnyConnection, computer: ComputerId, launches: &[Launch]) -> Result<(), Error> {
+    let grants: HashSet<_> = launches.iter().map(|launch| launch.grant).collect();
+    for grant in grants {
+        let owner = crate::grants::sql::computer_of(tx, grant).await?;
+        if let Some(owner) = owner.filter(|owner| *owner != computer) {
+            tracing::warn!(grant.id = %grant, grant.computer = %owner, "a computer reports a launch under another's grant");
+            return Err(not_its_own("grant"));
+        }
+    }
+    if sql::insert(tx, launches).await? {
+        return Ok(());
+    }
+    // Some were known already; the first word about each counts.
+    for launch in launches {
+        if sql::computer_of(tx, launch.id).await? != Some(computer) {
+            return Err(not_its_own("launch"));
+        }
+        if let (Some(at), Some(reason)) = (launch.ended, launch.reason) {
+            sql::end(tx, computer, launch.id, at, reason, launch.exit).await?;
+        }
+    }
+    Ok(())
 }

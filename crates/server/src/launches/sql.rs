@@ -4,12 +4,11 @@ use elevon_policy::event::{EndReason, Exit};
 use elevon_policy::id::{ComputerId, GrantId, LaunchId};
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::Timestamp;
-use sqlx::AnyConnection;
-use sqlx::Row;
 use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::Launch;
-use crate::db::{document, json, parsed, time};
+use crate::db::{document, json, parsed, places, rows_at_once, time};
 use crate::error::Error;
 
 fn launch(row: &AnyRow) -> Result<Launch, Error> {
@@ -50,25 +49,42 @@ pub async fn computer_of(db: &mut AnyConnection, id: LaunchId) -> Result<Option<
     found.as_ref().map(|row| parsed(row, "computer_id")).transpose()
 }
 
-/// A launch that is new here.
-pub async fn insert(tx: &mut AnyConnection, launch: &Launch) -> Result<(), Error> {
-    sqlx::query(
-        "insert into launches (id, computer_id, grant_id, user_name, path, sha256, argv, layers, started, ends)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-    )
-    .bind(launch.id.to_string())
-    .bind(launch.computer.to_string())
-    .bind(launch.grant.to_string())
-    .bind(launch.user.as_untrusted())
-    .bind(launch.path.escaped())
-    .bind(launch.sha256.to_string())
-    .bind(json(&launch.argv)?)
-    .bind(json(&launch.layers)?)
-    .bind(launch.started.millis())
-    .bind(launch.end.millis())
-    .execute(tx)
-    .await?;
-    Ok(())
+/// Launches that are new here. Whether all were; one that is known stays as it is.
+pub async fn insert(tx: &mut AnyConnection, launches: &[Launch]) -> Result<bool, Error> {
+    let (mut left, mut new) = (launches, 0);
+    for size in rows_at_once(tx) {
+        while let Some((now, later)) = left.split_at_checked(size) {
+            new += insert_rows(tx, now).await?;
+            left = later;
+        }
+    }
+    Ok(new == launches.len() as u64)
+}
+
+async fn insert_rows(tx: &mut AnyConnection, launches: &[Launch]) -> Result<u64, Error> {
+    let sql = format!(
+        "insert into launches (id, computer_id, grant_id, user_name, path, sha256, argv, layers, started, ends,
+                               ended, reason, exit_status) values {} on conflict (id) do nothing",
+        places(0, launches.len(), 13)
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    for launch in launches {
+        query = query
+            .bind(launch.id.to_string())
+            .bind(launch.computer.to_string())
+            .bind(launch.grant.to_string())
+            .bind(launch.user.as_untrusted())
+            .bind(launch.path.escaped())
+            .bind(launch.sha256.to_string())
+            .bind(json(&launch.argv)?)
+            .bind(json(&launch.layers)?)
+            .bind(launch.started.millis())
+            .bind(launch.end.millis())
+            .bind(launch.ended.map(Timestamp::millis))
+            .bind(launch.reason.as_ref().map(json).transpose()?)
+            .bind(launch.exit.as_ref().map(json).transpose()?);
+    }
+    Ok(query.execute(tx).await?.rows_affected())
 }
 
 /// Notes a launch's end, once.

@@ -205,7 +205,7 @@ pub async fn made(
     let deadline = asked.lapses;
     let record = RequestRecord::arrived(asked, now);
     if sql::count_pending_of(tx, computer).await? >= PENDING {
-        let recorded = Some(lapsed(&record.asked, LapseReason::Unanswered));
+        let recorded = vec![lapsed(&record.asked, LapseReason::Unanswered)];
         sql::insert(tx, &record.lapse(LapseReason::Unanswered, now)?, deadline).await?;
         return Ok(Effect { touched: true, recorded });
     }
@@ -214,7 +214,7 @@ pub async fn made(
         sql::insert(tx, &record, deadline).await?;
         return Ok(Effect::default());
     }
-    let recorded = Some(lapsed(&record.asked, LapseReason::PolicyWithdrawn));
+    let recorded = vec![lapsed(&record.asked, LapseReason::PolicyWithdrawn)];
     sql::insert(tx, &record.lapse(LapseReason::PolicyWithdrawn, now)?, deadline).await?;
     Ok(Effect { touched: true, recorded })
 }
@@ -236,7 +236,7 @@ pub async fn cancelled(
     }
     let seen = row.record.version;
     sql::step(tx, &row.record.cancel(now)?, seen, None).await?;
-    Ok(Effect { touched: true, recorded: None })
+    Ok(Effect { touched: true, recorded: Vec::new() })
 }
 
 /// What a computer says concerns itself only.

@@ -1,9 +1,13 @@
 //! The trail: chained, whole, and safe to take away.
 
-use elevon_policy::event::What;
+use elevon_policy::application::Sha256;
+use elevon_policy::event::{Layers, What};
+use elevon_policy::grant::PolicyReference;
+use elevon_policy::id::{GrantId, LaunchId, PolicyId, Version};
 use elevon_policy::sheet::ChainHead;
-use elevon_policy::text::Text;
+use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::Span;
+use elevon_server::app::chance;
 use elevon_server::audit::Origin;
 use elevon_server::audit::checkpoints;
 use elevon_server::audit::verify::{Depth, Verified, verify};
@@ -11,11 +15,13 @@ use elevon_server::auth::Role;
 use elevon_server::db::Engine;
 use elevon_wire::chain::{self, Record};
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, alias};
 use crate::site::Site;
 
 crate::on_both_engines!(
     an_edited_row_is_found_and_named,
+    a_column_beside_a_record_is_found_and_named,
+    a_name_with_control_characters_is_no_harm,
     a_deleted_row_is_found_and_named,
     a_cut_tail_is_found,
     a_recomputed_chain_is_found,
@@ -70,6 +76,78 @@ async fn an_edited_row_is_found_and_named(site: Site) {
     run(&site, "update events set body = replace(body, '\"signature\":\"', '\"signature\":\"A') where chain <> 'server' and number = 3").await;
     let (origin, at, _) = found(&site).await;
     assert_eq!((origin, at), (computer.id.to_string(), 3));
+}
+
+/// The report is filtered by them, and no signature covers them.
+async fn a_column_beside_a_record_is_found_and_named(site: Site) {
+    let mut computer = some_events(&site).await;
+    let policy = PolicyId::new(site.now(), chance());
+    computer
+        .report(
+            &site,
+            What::LaunchStarted {
+                launch: LaunchId::new(site.now(), chance()),
+                grant: GrantId::new(site.now(), chance()),
+                user: alias("alice"),
+                path: OsText::from("/usr/sbin/tool"),
+                sha256: Sha256([7; 32]),
+                argv: vec![OsText::from("tool")],
+                policy: PolicyReference { policy, version: Version::FIRST, rule: None },
+                end: site.now().after(Span::from_mins(10)),
+                layers: Layers { cgroup: true, subreaper: true, own_deadline: true, pid_namespace: false },
+            },
+        )
+        .await;
+    let launch = computer.head.number;
+    holds(&site).await;
+    let chain = computer.id.to_string();
+    // A request is read as a whole, of a launch only a part.
+    for (number, columns) in [
+        (2, ["account", "computer_id", "user_name", "application", "policy_id", "request_id"].as_slice()),
+        (
+            launch,
+            &["account", "user_name", "application", "policy_id", "request_id", "grant_id", "launch_id"],
+        ),
+    ] {
+        for column in columns {
+            let this = format!("where chain = '{chain}' and number = {number}");
+            let old: Option<String> = {
+                let mut db = site.app.db.read().await.unwrap();
+                let sql = format!("select {column} from events {this}");
+                sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *db).await.unwrap()
+            };
+            for new in ["'mallory'", "null", "'\u{1f}'"] {
+                if old.is_none() && new == "null" {
+                    continue;
+                }
+                run(&site, &format!("update events set {column} = {new} {this}")).await;
+                let (origin, at, cause) = found(&site).await;
+                assert_eq!((origin.as_str(), at), (chain.as_str(), number), "{cause}");
+                assert!(cause.contains(&format!("its column {column} says")), "{cause}");
+            }
+            let old = old.map_or("null".to_owned(), |old| format!("'{old}'"));
+            run(&site, &format!("update events set {column} = {old} {this}")).await;
+        }
+    }
+    holds(&site).await;
+    run(&site, "update events set account = 'mallory' where chain = 'server' and kind = 'policy.deployed'")
+        .await;
+    let (origin, _, cause) = found(&site).await;
+    assert_eq!(origin, "server");
+    assert!(cause.contains("its column account says “mallory”, its record “administrator token”"), "{cause}");
+}
+
+async fn a_name_with_control_characters_is_no_harm(site: Site) {
+    let mut computer = Endpoint::enroll(&site, "web1").await;
+    let policy = site.policy(&[&computer]).await;
+    for user in ["al\nice", "b\u{1f}ob", "c\\a\"rol\r"] {
+        computer.asks(&site, user, &policy).await;
+    }
+    assert_eq!(holds(&site).await.chains, 2);
+    run(&site, "update events set user_name = 'alice' where chain <> 'server' and number = 1").await;
+    let (origin, at, cause) = found(&site).await;
+    assert_eq!((origin, at), (computer.id.to_string(), 1), "{cause}");
+    assert!(cause.contains("user_name says “alice”, its record “al\\x0aice”"), "{cause}");
 }
 
 async fn a_deleted_row_is_found_and_named(site: Site) {
@@ -185,7 +263,8 @@ async fn a_foreign_signature_is_found(site: Site) {
     for (number, signed) in (1..).zip(&forged) {
         let body = serde_json::to_string(signed).unwrap();
         let sql = format!(
-            "update events set kind = 'document.refused', at = {}, body = '{body}' where chain = '{}' and number = {number}",
+            "update events set kind = 'document.refused', at = {}, body = '{body}', user_name = null,
+                 application = null, policy_id = null, request_id = null where chain = '{}' and number = {number}",
             site.now().millis(),
             computer.id
         );

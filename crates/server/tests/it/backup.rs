@@ -17,7 +17,7 @@ use elevon_server::requests;
 use tempfile::TempDir;
 
 use crate::endpoint::Endpoint;
-use crate::site::Site;
+use crate::site::{Database, Site};
 
 crate::on_both_engines!(
     a_backup_put_back_goes_on_and_says_so,
@@ -33,6 +33,19 @@ fn config(site: &Site, folder: &TempDir) -> Config {
     Config { state_dir, database_url, ..site.app.config.clone() }
 }
 
+/// A backup of one engine is put back into the other.
+#[tokio::test]
+#[ignore = "needs PostgreSQL; cargo xtask test runs it"]
+async fn a_backup_of_sqlite_is_put_back_into_postgres() {
+    goes_on_and_says_so(Site::on_sqlite().await, Engine::Postgres).await;
+}
+
+#[tokio::test]
+#[ignore = "needs PostgreSQL; cargo xtask test runs it"]
+async fn a_backup_of_postgres_is_put_back_into_sqlite() {
+    goes_on_and_says_so(Site::on_postgres().await, Engine::Sqlite).await;
+}
+
 async fn put_back(site: &Site, config: &Config, file: &Path, passphrase: &str) -> Result<Restored, Error> {
     let passphrase = passphrase.to_owned();
     restore(config.clone(), site.app.clock.clone(), &site.owner(), file, || Ok(passphrase)).await
@@ -43,6 +56,11 @@ async fn holds(site: &Site) -> Verified {
 }
 
 async fn a_backup_put_back_goes_on_and_says_so(site: Site) {
+    let engine = site.app.db.engine();
+    goes_on_and_says_so(site, engine).await;
+}
+
+async fn goes_on_and_says_so(site: Site, into: Engine) {
     let mut computer = Endpoint::enroll(&site, "web1").await;
     let policy = site.policy(&[&computer]).await;
     let id = computer.asks(&site, "alice", &policy).await;
@@ -62,10 +80,18 @@ async fn a_backup_put_back_goes_on_and_says_so(site: Site) {
     }
     site.later(Span::from_mins(10));
 
-    let config = config(&site, &folder);
+    let mut config = config(&site, &folder);
+    let database = match into {
+        Engine::Sqlite => None,
+        Engine::Postgres => Some(Database::new().await),
+    };
+    if let Some(database) = &database {
+        config.database_url = database.url();
+    }
     let restored = put_back(&site, &config, &file, PASSPHRASE).await.unwrap();
     assert_eq!(restored.taken, taken);
-    let site = Site::new(folder, config.database_url, None).await;
+    let site = Site::new(folder, config.database_url, database).await;
+    assert_eq!(site.app.db.engine(), into);
     let verified = holds(&site).await;
     assert_eq!(verified.restored, [taken]);
     assert!(verified.to_string().contains("restored from a backup of"), "{verified}");

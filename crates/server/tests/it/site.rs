@@ -243,7 +243,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let server =
             std::env::var("ELEVON_TEST_POSTGRES_URL").expect("ELEVON_TEST_POSTGRES_URL names a server");
         let name = format!("elevon_test_{:016x}", u64::from_be_bytes(chance()));
@@ -252,7 +252,7 @@ impl Database {
         database
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let (before, query) =
             self.server.split_once('?').map_or((self.server.as_str(), None), |(a, b)| (a, Some(b)));
         let start = before.find("://").map_or(0, |at| at + 3);
