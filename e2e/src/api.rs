@@ -43,6 +43,11 @@ impl Api {
         Ok(Self { agent: https(ca_pem)?, address: address.trim_end_matches('/').into(), token: token.into() })
     }
 
+    /// The same token at another server.
+    pub fn at_address(&self, address: &str) -> Self {
+        Self { address: address.into(), ..self.clone() }
+    }
+
     /// Status and body of whatever comes back.
     pub fn answer(&self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
         let request = ureq::http::Request::builder()

@@ -3,11 +3,13 @@
 
 pub mod abandoned;
 pub mod api;
+pub mod balancer;
 pub mod binaries;
 pub mod browser;
 pub mod clock;
 pub mod console;
 pub mod corpus;
+pub mod database;
 pub mod demo;
 pub mod disk;
 pub mod form;

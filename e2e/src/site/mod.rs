@@ -3,6 +3,7 @@
 mod commands;
 mod layout;
 mod policies;
+mod replica;
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use commands::server_command;
 pub use layout::{Layout, PASSWORD, free_port};
+pub use replica::Replica;
 use rustix::process::geteuid;
 
 use crate::abandoned;

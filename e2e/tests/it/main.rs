@@ -12,6 +12,7 @@ mod environment;
 mod explain;
 mod failures;
 mod layers;
+mod replicas;
 mod rig;
 mod status;
 mod story;
