@@ -23,13 +23,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Every target by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 12] = [
+pub const TARGETS: [(&str, fn(&[u8])); 13] = [
     ("apt", apt),
     ("authenticode", authenticode),
     ("chain_record", chain_record),
     ("dpkg", dpkg),
     ("elf", elf),
     ("frame", frame),
+    ("msi", msi),
     ("pe", pe),
     ("policies", policies),
     ("polkit", polkit),
@@ -186,6 +187,14 @@ pub fn pe(bytes: &[u8]) {
     let _ = windows::authenticode::claims(&pe);
     let trust = windows::Trust { authorities: &[], revoked: &[], now: Timestamp::from_millis(1 << 40) };
     assert!(windows::authenticode::verify(&pe, &trust).is_err(), "nobody is trusted");
+}
+
+/// A Windows Installer package, likewise.
+pub fn msi(bytes: &[u8]) {
+    let Ok(mut msi) = windows::msi::Msi::read(bytes) else { return };
+    let _ = msi.summary();
+    let trust = windows::Trust { authorities: &[], revoked: &[], now: Timestamp::from_millis(1 << 40) };
+    assert!(msi.verify(&trust).is_err(), "nobody is trusted");
 }
 
 /// A signature of a program alone, with its time stamp: whatever it claims is read without a panic.

@@ -50,13 +50,18 @@ impl Digest {
         }
     }
 
-    /// Of these pieces, one after another.
-    pub(super) fn of(self, pieces: &[&[u8]]) -> digest::Digest {
-        let mut context = digest::Context::new(match self {
+    /// To be fed piece by piece.
+    pub(super) fn context(self) -> digest::Context {
+        digest::Context::new(match self {
             Self::Sha256 => &digest::SHA256,
             Self::Sha384 => &digest::SHA384,
             Self::Sha512 => &digest::SHA512,
-        });
+        })
+    }
+
+    /// Of these pieces, one after another.
+    pub(super) fn of(self, pieces: &[&[u8]]) -> digest::Digest {
+        let mut context = self.context();
         pieces.iter().for_each(|piece| context.update(piece));
         context.finish()
     }

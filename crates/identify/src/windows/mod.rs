@@ -1,4 +1,4 @@
-//! Files of Windows: what a program says of itself (`pe`, `version`), who signed it (`authenticode`), and whether that can be
+//! Files of Windows: what a program or a package says of itself (`pe`, `version`, `msi`), who signed it (`authenticode`), and whether that can be
 //! believed (`chain`). Every question is answered from the bytes and from what the caller trusts; the operating system is not
 //! asked. A signature that cannot be followed to its end is refused, with its cause.
 //!
@@ -9,6 +9,7 @@ pub mod authenticode;
 mod chain;
 mod cms;
 mod der;
+pub mod msi;
 pub mod pe;
 mod refusal;
 mod signer;

@@ -4,6 +4,8 @@
 
 mod sample;
 
+use std::io::{Cursor, Seek, SeekFrom, Write};
+
 use elevon_policy::application::Sha256;
 use elevon_policy::text::Text;
 use elevon_policy::time::Timestamp;
@@ -11,10 +13,11 @@ use rcgen::ExtendedKeyUsagePurpose as Use;
 use ring::digest;
 
 use elevon_identify::windows::authenticode::{Signature, claims, verify};
+use elevon_identify::windows::msi::Msi;
 use elevon_identify::windows::pe::{NotPe, Pe};
 use elevon_identify::windows::version::Version;
 use elevon_identify::windows::{Refusal, Revoked, Trust};
-use sample::{Authority, Wanted, program, sign};
+use sample::{Authority, Wanted, package, program, sign};
 
 const PUBLISHER: &str = "Example Tools Inc.";
 
@@ -48,6 +51,11 @@ impl World {
         let trust = Trust { authorities: &self.authorities, revoked: &self.revoked, now: self.now };
         verify(&Pe::read(file).expect("a program"), &trust)
     }
+
+    fn verify_package(&self, file: &[u8]) -> Result<Signature, Refusal> {
+        let trust = Trust { authorities: &self.authorities, revoked: &self.revoked, now: self.now };
+        Msi::read(file).expect("a package").verify(&trust)
+    }
 }
 
 fn sha256(bytes: &[u8]) -> Sha256 {
@@ -77,6 +85,12 @@ fn what_is_cut_short_or_something_else_is_refused() {
     for end in 0..file.len() {
         if let Ok(pe) = Pe::read(&file[..end]) {
             let _ = Version::of(&pe);
+        }
+    }
+    let file = package();
+    for end in (0..file.len()).step_by(61) {
+        if let Ok(mut msi) = Msi::read(&file[..end]) {
+            let _ = msi.summary();
         }
     }
 }
@@ -301,6 +315,63 @@ fn weak_digests_prove_nothing() {
     let signer = root.issue(&Wanted::code_signing(PUBLISHER));
     let signed = sign(&program(), &signer, None, &["-h", "sha1"]);
     assert_eq!(World::trusting(&[&root]).verify(&signed), Err(Refusal::WeakDigest));
+}
+
+/// A package changed by this, and whether its signature still holds.
+fn changed(
+    world: &World,
+    package: &[u8],
+    change: impl FnOnce(&mut cfb::CompoundFile<Cursor<Vec<u8>>>),
+) -> Option<Refusal> {
+    let mut file = cfb::CompoundFile::open(Cursor::new(package.to_vec())).unwrap();
+    change(&mut file);
+    file.flush().unwrap();
+    world.verify_package(&file.into_inner().into_inner()).err()
+}
+
+#[test]
+#[ignore = "needs osslsigncode: `cargo xtask test windows`"]
+fn a_package_is_its_streams() {
+    let root = Authority::new("Example Root");
+    let signer = root.issue(&Wanted::code_signing(PUBLISHER));
+    let stamp = root.issue(&stamper());
+    let world = World::trusting(&[&root]);
+    let unsigned = package();
+    let summary = Msi::read(&unsigned).unwrap().summary();
+    assert_eq!(summary.product, Some(Text::new("Example Tool")));
+    assert_eq!(summary.author, Some(Text::new("Example Tools Inc.")));
+    assert_eq!(world.verify_package(&unsigned), Err(Refusal::NotSigned));
+    for (options, names) in [(&[][..], false), (&["-add-msi-dse"], true)] {
+        let signed = sign(&unsigned, &signer, Some((&stamp, year(2023))), options);
+        let signature = world.verify_package(&signed).unwrap();
+        assert_eq!(signature.publisher, Text::new(PUBLISHER));
+        assert_eq!(signature.signed, Some(at(year(2023))));
+        let put = |path: &str, content: &[u8]| {
+            changed(&world, &signed, |file| {
+                file.create_stream(path).unwrap().write_all(content).unwrap();
+            })
+        };
+        assert_eq!(changed(&world, &signed, |_| {}), None);
+        assert_eq!(put("\u{4840}", b"shorT"), Some(Refusal::OtherBytes));
+        assert_eq!(put("inner/data", b"in the storagE"), Some(Refusal::OtherBytes));
+        assert_eq!(put("more", b"payload"), Some(Refusal::OtherBytes));
+        let renamed = changed(&world, &signed, |file| {
+            file.remove_stream("\u{4840}").unwrap();
+            file.create_stream("\u{4841}").unwrap().write_all(b"short").unwrap();
+        });
+        // Another name that leaves the order as it is: only where names are signed is that seen.
+        assert_eq!(renamed.is_some(), names || renamed == Some(Refusal::OtherBytes));
+        let appended = changed(&world, &signed, |file| {
+            let mut stream = file.open_stream("\u{5}DigitalSignature").unwrap();
+            stream.seek(SeekFrom::End(0)).unwrap();
+            stream.write_all(b"payload").unwrap();
+        });
+        assert_eq!(appended, Some(Refusal::BytesAppended));
+        let without = changed(&world, &signed, |file| file.remove_stream("\u{5}DigitalSignature").unwrap());
+        assert_eq!(without, Some(Refusal::NotSigned));
+        let of_other = World::trusting(&[&Authority::new("Example Root")]).verify_package(&signed);
+        assert!(matches!(of_other, Err(Refusal::NotTrusted { .. })));
+    }
 }
 
 /// Node.js for Windows as its foundation signs it; RSA all the way, with a time stamp.

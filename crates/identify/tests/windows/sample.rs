@@ -103,6 +103,48 @@ fn block(name: &str, text: u16, value: &[u8], inside: &[Vec<u8>]) -> Vec<u8> {
     block
 }
 
+/// An unsigned package: a summary, a stream, and a storage with a stream in it.
+pub(super) fn package() -> Vec<u8> {
+    let mut file = cfb::CompoundFile::create(std::io::Cursor::new(Vec::new())).unwrap();
+    let mut put = |path: &str, content: &[u8]| {
+        std::io::Write::write_all(&mut file.create_stream(path).unwrap(), content).unwrap();
+    };
+    put("\u{5}SummaryInformation", &summary(&[(3, "Example Tool"), (4, "Example Tools Inc."), (9, "{1-2}")]));
+    put("\u{4840}\u{3f3f}", &[7; 10_000]);
+    put("\u{4840}", b"short");
+    put("empty", b"");
+    file.create_storage("inner").unwrap();
+    let mut inner = file.create_stream("inner/data").unwrap();
+    std::io::Write::write_all(&mut inner, b"in the storage").unwrap();
+    drop(inner);
+    file.flush().unwrap();
+    file.into_inner().into_inner()
+}
+
+fn summary(properties: &[(u32, &str)]) -> Vec<u8> {
+    let mut stream = vec![0; 48];
+    stream[..2].copy_from_slice(&[0xfe, 0xff]);
+    stream[24] = 1;
+    stream[44] = 48;
+    let (mut table, mut values) = (Vec::new(), Vec::new());
+    let begin = 8 + 8 * properties.len();
+    for (number, text) in properties {
+        let mut text = text.as_bytes().to_vec();
+        text.push(0);
+        table.extend(number.to_le_bytes());
+        table.extend(((begin + values.len()) as u32).to_le_bytes());
+        values.extend(30_u32.to_le_bytes());
+        values.extend((text.len() as u32).to_le_bytes());
+        text.resize(aligned(text.len(), 4), 0);
+        values.extend(text);
+    }
+    stream.extend(((begin + values.len()) as u32).to_le_bytes());
+    stream.extend((properties.len() as u32).to_le_bytes());
+    stream.extend(table);
+    stream.extend(values);
+    stream
+}
+
 /// An authority, and what it can issue.
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -207,8 +249,8 @@ pub(super) fn sign(file: &[u8], signer: &Signer, stamp: Option<(&Signer, i64)>, 
         with("-TSA-certs", &put("stamp.pem", by.chain.as_bytes()));
         with("-TSA-key", &put("stamp-key.pem", by.key.as_bytes()));
     }
-    with("-in", &put("in.exe", file));
-    let signed = folder.path().join("out.exe");
+    with("-in", &put("in", file));
+    let signed = folder.path().join("out");
     with("-out", &signed);
     if let Some((_, at)) = stamp {
         command.args(["-TSA-time", &at.to_string()]);
