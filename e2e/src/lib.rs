@@ -18,6 +18,7 @@ pub mod leftovers;
 pub mod person;
 pub mod policy;
 pub mod polkit;
+pub mod postgres;
 pub mod probe;
 pub mod process;
 pub mod program;

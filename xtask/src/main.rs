@@ -36,6 +36,12 @@ enum Command {
         /// Plays the whole story by itself, and exits 0 only if all of it happened.
         #[arg(long)]
         auto: bool,
+        /// On PostgreSQL in place of SQLite: one of its own, gone afterwards.
+        #[arg(long)]
+        postgres: bool,
+        /// On this empty database, postgres://…, in place of SQLite.
+        #[arg(long, value_name = "URL", conflicts_with = "postgres")]
+        database_url: Option<String>,
         /// Given to the demo as they are.
         #[arg(last = true)]
         more: Vec<String>,
@@ -95,7 +101,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Xtask::parse().command {
-        Command::Demo { auto, more } => demo::demo(auto, &more),
+        Command::Demo { auto, postgres, database_url, more } => {
+            demo::demo(auto, postgres, database_url, &more)
+        }
         Command::Test { list: true, .. } => test::list(),
         Command::Test { steps, list: false } => test::test(&steps),
         Command::Attack { full, names } => attack::attack(full, &names),

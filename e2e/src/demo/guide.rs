@@ -12,9 +12,9 @@ use crate::clock::interrupted;
 use crate::site::Site;
 
 /// Starts everything, and stays until someone presses Ctrl-C.
-pub(super) fn show() -> Result<()> {
+pub(super) fn show(database_url: Option<&str>) -> Result<()> {
     println!("Starting a server, an agent and an elevator on this computer …");
-    let site = sample::start()?;
+    let site = sample::start(database_url)?;
     println!("{}", instructions(&site));
     follow(&site);
     println!("\nEnding the demo …");

@@ -23,6 +23,8 @@ elevon-demo shows Elevon on this computer: a server, an agent and an elevator, t
     elevon-demo            starts it, says what to try, and removes it at Ctrl-C
     elevon-demo --auto     plays the whole story by itself; exits 0 only if all of it happened
 
+    --database-url URL     on an empty database in PostgreSQL, postgres://…, in place of SQLite
+
 It needs root: elevation has no other way.";
 
 /// Runs the demo as the command line says.
@@ -38,20 +40,26 @@ pub fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let auto = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] => false,
-        ["--auto"] => true,
-        ["--help" | "-h"] => {
-            println!("{USAGE}");
-            return Ok(());
+    let (mut auto, mut database_url) = (false, None);
+    let mut words = arguments.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        match word {
+            "--auto" => auto = true,
+            "--database-url" => {
+                database_url = Some(words.next().context("expected an address behind --database-url")?);
+            }
+            "--help" | "-h" => {
+                println!("{USAGE}");
+                return Ok(());
+            }
+            _ => bail!("expected --auto, --database-url or nothing, not {word}\n\n{USAGE}"),
         }
-        _ => bail!("expected --auto or nothing\n\n{USAGE}"),
-    };
+    }
     if !geteuid().is_root() {
         bail!("it makes users and runs programs as root for real: run it as root, or with sudo");
     }
     catch_interrupts()?;
-    if auto { story::play() } else { guide::show() }
+    if auto { story::play(database_url) } else { guide::show(database_url) }
 }
 
 /// From now on SIGINT, SIGTERM and SIGHUP make the demo clean up and end. They are caught, not blocked: the programs that

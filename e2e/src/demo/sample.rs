@@ -21,8 +21,8 @@ pub(super) const LIST: &str = "System tools";
 /// The blocklist.
 pub(super) const BLOCKLIST: &str = "Never elevated";
 
-/// Names and ports that are free, and a password of its own.
-pub(super) fn layout() -> Result<Layout> {
+/// Names and ports that are free, and a password of its own; on the embedded database, or on this one.
+fn layout(database_url: Option<&str>) -> Result<Layout> {
     let pid = std::process::id();
     let name = |wish: &str| {
         let wishes = [wish.to_owned(), format!("{wish}-demo")];
@@ -39,7 +39,7 @@ pub(super) fn layout() -> Result<Layout> {
         agent: name("elevon"),
         ports: (port(8443)?, port(8444)?),
         agents_through: None,
-        database_url: None,
+        database_url: database_url.map(str::to_owned),
         password: password()?,
     })
 }
@@ -55,8 +55,8 @@ fn password() -> Result<String> {
 }
 
 /// Starts everything and deploys the sample policies.
-pub(super) fn start() -> Result<Site> {
-    let site = Site::start_as(layout()?)?;
+pub(super) fn start(database_url: Option<&str>) -> Result<Site> {
+    let site = Site::start_as(layout(database_url)?)?;
     let list = privileged(LIST, rules(&site)?)?;
     site.deploy(&elevon_policy::lists::PrivilegedApplicationList {
         description: Text::new("What people at this computer may run as root, and how they come by it."),

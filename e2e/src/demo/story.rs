@@ -14,12 +14,13 @@ use crate::program::{Program, Ran, must, run};
 use crate::site::Site;
 
 /// Plays it.
-pub(super) fn play() -> Result<()> {
+pub(super) fn play(database_url: Option<&str>) -> Result<()> {
     let whole = Stopwatch::start();
     step(1, "A whole installation: server, agent, elevator, two users, a policy");
     let began = Stopwatch::start();
-    let site = sample::start()?;
+    let site = sample::start(database_url)?;
     observed(&format!("console   {}", site.address));
+    observed(&format!("database  {}", if database_url.is_some() { "PostgreSQL" } else { "SQLite" }));
     observed(&format!("files     {} and {}", site.tree.display(), site.programs.display()));
     observed(&format!(
         "users     {} asks, {} does not; the agent runs as {}",

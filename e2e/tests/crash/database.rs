@@ -10,11 +10,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use elevon_e2e::clock::{SOON, throughout, until};
 use elevon_e2e::corpus::Case;
+use elevon_e2e::postgres;
 use elevon_e2e::program::must;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use crate::ground::{Ground, Kind, postgres, postgres_turn};
+use crate::ground::{Ground, Kind, postgres_turn};
 use crate::steps::{Step, ends_well};
 use crate::story::Story;
 
@@ -111,7 +112,7 @@ struct Cluster {
 
 impl Cluster {
     fn find() -> Result<Self> {
-        let url = postgres().context("ELEVON_TEST_POSTGRES_URL names a PostgreSQL")?;
+        let url = postgres::given().context("ELEVON_TEST_POSTGRES_URL names a PostgreSQL")?;
         let ask = "select current_setting('data_directory')";
         let data =
             must(Command::new("psql").args([&url, "--no-align", "--tuples-only", "--command", ask]), b"")?;

@@ -13,6 +13,7 @@ use elevon_e2e::corpus;
 use elevon_e2e::disk::{Disk, own_mounts};
 use elevon_e2e::leftovers;
 use elevon_e2e::policy::{chance, folder, privileged};
+use elevon_e2e::postgres::fresh_database;
 use elevon_e2e::process::{children, name};
 use elevon_e2e::program::{Program, must};
 use elevon_e2e::proxy::{Proxy, Weather};
@@ -42,11 +43,6 @@ pub(crate) struct Ground {
     pub(crate) stories: u32,
     /// Up to this event the records were compared.
     pub(crate) compared: u64,
-}
-
-/// The address of a PostgreSQL in which databases may be made.
-pub(crate) fn postgres() -> Option<String> {
-    std::env::var("ELEVON_TEST_POSTGRES_URL").ok()
 }
 
 /// While one case has it stopped, nobody else may count on it.
@@ -135,16 +131,6 @@ fn new_boot() -> Result<()> {
     let hex: String = chance()?.iter().chain(&chance()?[..6]).map(|byte| format!("{byte:02x}")).collect();
     let id = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32]].join("-");
     Ok(fs::write(OWN_BOOT_ID, format!("{id}\n"))?)
-}
-
-/// A database of its own, which goes with the cluster.
-fn fresh_database(site: &str) -> Result<String> {
-    let url = postgres().context("ELEVON_TEST_POSTGRES_URL names a PostgreSQL")?;
-    let name = site.replace('-', "_");
-    let make = format!("create database {name}");
-    must(Command::new("psql").args([&url, "--quiet", "--command", &make]), b"")?;
-    let (server, _) = url.rsplit_once('/').context("the address names a database")?;
-    Ok(format!("{server}/{name}"))
 }
 
 /// A process of the system, by the part it plays.

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use elevon_e2e::corpus::{Case, Course};
+use elevon_e2e::postgres;
 
 use crate::ground::{Ground, Kind};
 
@@ -70,7 +71,7 @@ fn run() -> Result<usize> {
         return Ok(0);
     }
     let all = cases.len();
-    cases.retain(|case| case.kind != Kind::Postgres || ground::postgres().is_some());
+    cases.retain(|case| case.kind != Kind::Postgres || postgres::given().is_some());
     let failed = course.play(&cases);
     if cases.len() < all {
         println!("{} cases need PostgreSQL: `cargo xtask crash` starts one", all - cases.len());

@@ -11,6 +11,7 @@ use elevon_e2e::clock::{SOON, until};
 use elevon_e2e::console::Console;
 use elevon_e2e::leftovers::{self, Marks};
 use elevon_e2e::person::exists;
+use elevon_e2e::postgres::fresh_database;
 use elevon_e2e::program::run;
 use elevon_e2e::terminal::Terminal;
 
@@ -35,18 +36,35 @@ fn word(text: &str, beginning: &str) -> Result<String> {
     Ok(found.with_context(|| format!("no {beginning}… in\n{text}"))?.trim_end_matches(['.', ',']).to_owned())
 }
 
-#[test]
-fn the_demo_plays_by_itself() -> Result<()> {
+fn plays_by_itself(database: &str, options: &[&str]) -> Result<()> {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let ran = run(Command::new(binary("elevon-demo")?).arg("--auto"), b"")?.expect(0);
+    let ran = run(Command::new(binary("elevon-demo")?).arg("--auto").args(options), b"")?.expect(0);
     let told = ran.text();
-    for part in
-        ["uid 0", "approv", "revok", "launch.started", "grant.revocation_enforced", "left behind: nothing"]
-    {
+    for part in [
+        database,
+        "uid 0",
+        "approv",
+        "revok",
+        "launch.started",
+        "grant.revocation_enforced",
+        "left behind: nothing",
+    ] {
         assert!(told.contains(part), "the demo does not tell of “{part}”:\n{told}");
     }
     gone(&word(&told, "/tmp/elevon-demo")?);
     Ok(())
+}
+
+#[test]
+fn the_demo_plays_by_itself() -> Result<()> {
+    plays_by_itself("database  SQLite", &[])
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn the_demo_plays_by_itself_on_postgresql() -> Result<()> {
+    let url = fresh_database(&format!("elevon_demo_{}", std::process::id()))?;
+    plays_by_itself("database  PostgreSQL", &["--database-url", &url])
 }
 
 /// What the demo prints is typed here as a new user would type it.
