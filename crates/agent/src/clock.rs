@@ -1,13 +1,15 @@
 //! The one place where this program asks what time it is.
-#![allow(clippy::disallowed_methods, reason = "this is where the clock is asked")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// An alarm that rings the first time it is asked, and then whenever this long has passed since it last rang.
+use rustix::time::{ClockId, clock_gettime};
+
+/// An alarm that rings the first time it is asked, and then whenever this long has passed since it last rang. Time in which
+/// the computer was suspended counts: the lease that is to be lengthened runs on meanwhile.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     every: Duration,
-    rang: Option<Instant>,
+    rang: Option<Duration>,
 }
 
 impl Alarm {
@@ -17,11 +19,16 @@ impl Alarm {
 
     /// Whether it rings now. It goes on ringing until it is put off.
     pub(crate) fn rings(&self) -> bool {
-        self.rang.is_none_or(|rang| rang.elapsed() >= self.every)
+        self.rang.is_none_or(|rang| uptime().saturating_sub(rang) >= self.every)
     }
 
     /// Counts anew from now on.
     pub(crate) fn put_off(&mut self) {
-        self.rang = Some(Instant::now());
+        self.rang = Some(uptime());
     }
+}
+
+/// Since the computer was started.
+fn uptime() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }
