@@ -23,7 +23,7 @@ enum Shown {
     File(&'static str),
 }
 
-const PACKAGES: [Package; 21] = [
+const PACKAGES: [Package; 22] = [
     Package { name: "postgresql", shown_by: Shown::Postgres },
     Package {
         name: "chromium",
@@ -34,6 +34,7 @@ const PACKAGES: [Package; 21] = [
     Package { name: "fonts-dejavu-core", shown_by: Shown::Folder("/usr/share/fonts/truetype/dejavu") },
     Package { name: "sudo", shown_by: Shown::Program(&["sudo"]) },
     Package { name: "strace", shown_by: Shown::Program(&["strace"]) },
+    Package { name: "faketime", shown_by: Shown::Program(&["faketime"]) },
     Package { name: "rpm", shown_by: Shown::Program(&["rpm", "rpmbuild"]) },
     Package { name: "vim", shown_by: Shown::Program(&["vim"]) },
     Package { name: "procps", shown_by: Shown::Program(&["top"]) },

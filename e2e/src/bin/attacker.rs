@@ -3,6 +3,7 @@
 //! ```text
 //! attacker say [--fds KIND,…] [--piece BYTES] [--by child|orphan] [--then PROGRAM]
 //!              [--more FILE] [--linger]     bytes on standard input; FILE once something starts
+//! attacker repeat TIMES          bytes on standard input, each time on a connection of its own, to its end
 //! attacker hold CONNECTIONS     connections with descriptors queued in each, and never a whole message
 //! attacker steal PID            takes a process's sockets, and types into them
 //! attacker serve DIRECTORY      mounts a file system of its own there, never answers for it, and holds its folder open
@@ -44,10 +45,11 @@ fn main() -> Result<()> {
         "speak" => speak(&everything()?),
         "listen" => listen(stdin().try_clone_to_owned()?.into(), None),
         "connect" => hand_over(),
+        "repeat" => repeat(words.first().context("how often")?.parse()?),
         "hold" => hold(words.first().context("how many")?.parse()?),
         "steal" => steal(words.first().context("whose")?.parse()?),
         "serve" => serve(words.first().context("where")?),
-        other => bail!("expected say, hold, steal or serve, not {other:?}"),
+        other => bail!("expected say, repeat, hold, steal or serve, not {other:?}"),
     }
 }
 
@@ -125,6 +127,18 @@ fn say(say: &Say) -> Result<()> {
         return Ok(std::thread::sleep(PATIENCE));
     }
     listen(stream, say.more.clone())
+}
+
+fn repeat(times: u32) -> Result<()> {
+    let bytes = everything()?;
+    for _ in 0..times {
+        let mut stream = socket()?;
+        let fds = ["cwd", "null", "out", "err"].map(|kind| descriptor(kind, &stream));
+        send(&stream, &bytes, &fds.into_iter().collect::<Result<Vec<_>>>()?, usize::MAX)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        std::io::copy(&mut stream, &mut std::io::sink())?;
+    }
+    Ok(())
 }
 
 /// Bytes from standard input to the socket that is standard output.

@@ -135,7 +135,7 @@ impl Site {
             copy(&binary(program)?, &programs.join("bin").join(program))?;
         }
         fs::write(tree.join("settings"), layout.settings(&tree))?;
-        let mut server = start_server(&tree)?;
+        let mut server = start_server(&tree, &mut server_command(&tree, &["serve"])?)?;
         let set_up = server.set_up.take().context("a new server prints no set-up link")?;
         let ca = fs::read_to_string(tree.join("server/keys/ca.pem"))
             .context("read the CA that the server made")?;
@@ -211,7 +211,12 @@ impl Site {
     /// Starts the server again, on the same ports.
     pub fn restart_server(&mut self) -> Result<()> {
         self.server.stop()?;
-        let again = start_server(&self.tree)?;
+        self.start_server_as(&mut self.server_command(&["serve"])?)
+    }
+
+    /// Starts the server, which has ended, with a command of one's own around it or in its environment.
+    pub fn start_server_as(&mut self, command: &mut Command) -> Result<()> {
+        let again = start_server(&self.tree, command)?;
         ensure!(
             again.address == self.address,
             "the server is somewhere else after its restart: {}",
@@ -358,8 +363,8 @@ fn stopped(name: &str, mut program: Program) -> Option<String> {
 }
 
 /// Starts the server on a site's state.
-fn start_server(tree: &Path) -> Result<Server> {
-    let mut program = Program::start("server", &mut server_command(tree, &["serve"])?, &tree.join("logs"))?;
+fn start_server(tree: &Path, command: &mut Command) -> Result<Server> {
+    let mut program = Program::start("server", command, &tree.join("logs"))?;
     // The set-up link comes last, and only while there is no account; the line before it always comes.
     program.line("saying where agents connect", |line| line.strip_prefix("Agents").map(str::to_owned))?;
     let address = program.line("saying where the console is", |line| second_word(line, "Console"))?;

@@ -4,6 +4,7 @@
 mod scene;
 
 mod applications;
+mod away;
 mod browser;
 mod components;
 mod demo;
