@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,32 +43,62 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The stack of a thread that serves one client.
 const STACK: usize = 256 << 10;
 
+/// So many threads wait for clients, so that none has to wait for a thread.
+const WAITING: usize = 2;
+
 /// Serves clients, each in a thread of its own, for as long as the elevator runs.
-pub(crate) fn serve(elevator: &Arc<Elevator>, listener: &UnixListener) -> io::Result<()> {
-    let visitors = Arc::new(Visitors::default());
-    loop {
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // No descriptors left, for one: those who are served will give some back.
-            Err(error) => {
-                eprintln!("elevon-elevator: could not take a connection: {error}");
-                std::thread::sleep(Duration::from_millis(50));
+pub(crate) fn serve(elevator: &Arc<Elevator>, listener: UnixListener) {
+    let (elevator, visitors) = (Arc::clone(elevator), Arc::new(Visitors::default()));
+    Arc::new(Reception { elevator, listener, visitors, waiting: AtomicUsize::new(0) }).serve();
+}
+
+/// What the threads share.
+struct Reception {
+    elevator: Arc<Elevator>,
+    listener: UnixListener,
+    visitors: Arc<Visitors>,
+    /// How many threads wait for a client.
+    waiting: AtomicUsize,
+}
+
+impl Reception {
+    /// One client after the other, while not enough other threads wait for them. The last one that waits leaves another in
+    /// its place before it serves.
+    fn serve(self: &Arc<Self>) {
+        let one_more = |waiting| (waiting < WAITING).then_some(waiting + 1);
+        while self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok() {
+            let stream = self.accept();
+            let was_last = self.waiting.fetch_sub(1, Ordering::Relaxed) == 1;
+            let Some(place) = self.visitors.admit(&stream) else {
+                continue;
+            };
+            if was_last && let Err(error) = self.make_room() {
+                eprintln!("elevon-elevator: could not serve a client: {error}");
                 continue;
             }
-        };
-        let Some(place) = visitors.admit(&stream) else {
-            continue;
-        };
-        let elevator = Arc::clone(elevator);
-        let thread = std::thread::Builder::new().name("client".into()).stack_size(STACK);
-        let spawned = thread.spawn(move || {
-            converse(&elevator, stream);
+            converse(&self.elevator, stream);
             drop(place);
-        });
-        if let Err(error) = spawned {
-            eprintln!("elevon-elevator: could not serve a client: {error}");
         }
+    }
+
+    fn accept(&self) -> UnixStream {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => return stream,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // No descriptors left, for one: those who are served will give some back.
+                Err(error) => {
+                    eprintln!("elevon-elevator: could not take a connection: {error}");
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+        }
+    }
+
+    fn make_room(self: &Arc<Self>) -> io::Result<()> {
+        let reception = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("client".into()).stack_size(STACK);
+        thread.spawn(move || reception.serve()).map(drop)
     }
 }
 
@@ -333,7 +364,7 @@ fn status(elevator: &Elevator, uid: u32) -> Status {
         end: launch.end,
     });
     Status {
-        agent_connected: elevator.agents.load(std::sync::atomic::Ordering::Relaxed) > 0,
+        agent_connected: elevator.agents.load(Ordering::Relaxed) > 0,
         now,
         requests: requests.collect(),
         grants: grants.collect(),

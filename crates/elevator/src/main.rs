@@ -219,7 +219,11 @@ fn serve(elevator: &Arc<Elevator>, agent: u32) -> Result<()> {
         Ok(())
     };
     start("packages", Box::new(prepare))?;
-    start("clients", Box::new(move || Ok(listen::serve(&clients, &users)?)))?;
+    let serve_clients = move || {
+        listen::serve(&clients, users);
+        Ok(())
+    };
+    start("clients", Box::new(serve_clients))?;
     start("agents", Box::new(move || Ok(uplink::serve(&up, &agents, agent)?)))?;
     start("launches", Box::new(move || watch.watch_launches()))?;
     Ok(())
