@@ -3,11 +3,13 @@
 //! Order of locks, so that no two transactions wait for each other: a computer's row or chain first, then its requests
 //! and grants, the server's own chain last.
 
+use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use elevon_policy::time::Timestamp;
 use sqlx::AnyConnection;
 use sqlx::any::AnyPoolOptions;
 use sqlx::pool::PoolConnection;
@@ -36,6 +38,15 @@ pub enum Engine {
     Sqlite,
     /// Several servers may share it.
     Postgres,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL",
+        })
+    }
 }
 
 /// The database.
@@ -132,6 +143,25 @@ impl Db {
                 Ok(Tx { inner: self.pool.begin_with("begin immediate").await?, _turn: Some(turn) })
             }
             Engine::Postgres => Ok(Tx { inner: self.pool.begin().await?, _turn: None }),
+        }
+    }
+
+    /// How many migrations were applied.
+    pub async fn migrations(&self) -> Result<u64, Error> {
+        let mut db = self.read().await?;
+        let row = sqlx::query("select count(*) as done from migrations").fetch_one(&mut *db).await?;
+        count(&row, "done")
+    }
+
+    /// What time it is for the database, where it has a clock of its own.
+    pub async fn clock(&self) -> Result<Option<Timestamp>, Error> {
+        match self.engine {
+            Engine::Sqlite => Ok(None),
+            Engine::Postgres => {
+                let sql = "select cast(extract(epoch from clock_timestamp()) * 1000 as bigint) as now";
+                let mut db = self.read().await?;
+                time(&sqlx::query(sql).fetch_one(&mut *db).await?, "now")
+            }
         }
     }
 
@@ -315,7 +345,7 @@ pub fn number(count: u64) -> i64 {
 }
 
 /// Reads a time that may be missing.
-pub fn time(row: &sqlx::any::AnyRow, column: &str) -> Result<Option<elevon_policy::time::Timestamp>, Error> {
+pub fn time(row: &sqlx::any::AnyRow, column: &str) -> Result<Option<Timestamp>, Error> {
     let millis: Option<i64> = row.try_get(column)?;
-    Ok(millis.map(elevon_policy::time::Timestamp::from_millis))
+    Ok(millis.map(Timestamp::from_millis))
 }

@@ -45,6 +45,19 @@ impl Cursor {
         Ok(Self { at, key: key.to_owned() })
     }
 
+    /// Reads what [`Cursor::write`] wrote; nothing is the beginning of a list that runs towards the latest.
+    pub fn read_forwards(text: Option<&str>) -> Result<Self, Error> {
+        match text.filter(|text| !text.is_empty()) {
+            None => Ok(Self::first()),
+            text => Self::read(text),
+        }
+    }
+
+    /// Before everything, in a list that runs towards the latest.
+    pub fn first() -> Self {
+        Self { at: i64::MIN, key: String::new() }
+    }
+
     /// For a URL.
     pub fn write(at: i64, key: impl std::fmt::Display) -> String {
         format!("{at}_{key}")

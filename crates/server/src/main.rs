@@ -188,7 +188,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Audit { command: AuditCommand::Verify { each_signature } } => {
             let depth = if each_signature { Depth::EachSignature } else { Depth::Chains };
-            match audit::verify::verify(&open(config).await?, depth).await? {
+            let app = open(config).await?;
+            let verified = audit::verify::verify(&app, depth).await?;
+            audit::verify::note(&app, &verified).context("could not keep what was found")?;
+            match verified {
                 Ok(verified) => {
                     println!("{verified}");
                     Ok(ExitCode::SUCCESS)
@@ -221,7 +224,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Doctor => {
-            let findings = doctor::examine(&open(config).await?).await?;
+            let findings = doctor::examine(config, Clock::System).await;
             for finding in &findings {
                 println!("{} {}", if finding.good { "ok " } else { "BAD" }, finding.sentence);
             }

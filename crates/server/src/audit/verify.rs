@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 use elevon_policy::application::Sha256;
@@ -16,6 +17,7 @@ use elevon_policy::id::ComputerId;
 use elevon_policy::sheet::ChainHead;
 use elevon_policy::time::Timestamp;
 use elevon_wire::signed::{PublicKey, Purpose, Signed};
+use serde::{Deserialize, Serialize};
 use sqlx::{Any, AnyConnection, Transaction};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
@@ -116,6 +118,36 @@ pub async fn verify(app: &App, depth: Depth) -> Result<Result<Verified, Tampered
         }
     }
     Ok(walk.end())
+}
+
+/// What a whole check said, kept in the state folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    /// When.
+    pub at: Timestamp,
+    /// Whether all held.
+    pub good: bool,
+    /// In a sentence.
+    pub told: String,
+}
+
+const LAST: &str = "verified";
+
+/// Keeps what a check said, for whoever asks later.
+pub fn note(app: &App, result: &Result<Verified, Tampered>) -> std::io::Result<()> {
+    let (good, told) = match result {
+        Ok(verified) => (true, verified.to_string()),
+        Err(tampered) => (false, tampered.to_string()),
+    };
+    let path = app.config.state_dir.join(LAST);
+    let draft = path.with_extension("new");
+    std::fs::write(&draft, serde_json::to_vec(&Last { at: app.now(), good, told })?)?;
+    std::fs::rename(draft, path)
+}
+
+/// What the last check on this server said; none where there was none.
+pub fn last(state_dir: &Path) -> Option<Last> {
+    serde_json::from_slice(&std::fs::read(state_dir.join(LAST)).ok()?).ok()
 }
 
 /// Who says that a chain had this digest at that number, in words.

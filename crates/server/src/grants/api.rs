@@ -41,7 +41,7 @@ pub async fn list(
     Query(question): Query<Question>,
 ) -> Result<Json<Listing<Row>>, Error> {
     Ok(Json(match question.which {
-        Which::Active => Listing { items: super::active(&app, &by).await?, next: None },
+        Which::Active => super::active(&app, &by, question.cursor.as_deref()).await?,
         Which::History => super::history(&app, &by, question.cursor.as_deref()).await?,
     }))
 }

@@ -37,9 +37,19 @@ pub struct Row {
 }
 
 /// Grants that are in force or being revoked, the soonest to end first.
-pub async fn active(app: &App, _: &Reader) -> Result<Vec<Row>, Error> {
+pub async fn active(app: &App, _: &Reader, cursor: Option<&str>) -> Result<Listing<Row>, Error> {
+    let cursor = Cursor::read_forwards(cursor)?;
     let mut db = app.db.read().await?;
-    sql::active(&mut db).await
+    let rows = sql::active(&mut db, &cursor, PART + 1).await?;
+    Ok(listing::part(rows, PART, |row| {
+        Cursor::write(sql::deadline(&row.record).millis(), row.record.grant.id)
+    }))
+}
+
+/// How many grants are in force or being revoked.
+pub async fn count_active(app: &App, _: &Reader) -> Result<u64, Error> {
+    let mut db = app.db.read().await?;
+    sql::count_active(&mut db).await
 }
 
 /// Grants that are over, the latest first.

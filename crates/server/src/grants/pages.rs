@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::Form as Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use elevon_policy::grant::{Ends, GrantState, GrantedApplication, GrantedArguments, Origin};
 use elevon_policy::id::{GrantId, Version};
@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::auth::{Approver, Needs};
 use crate::error::Error;
 use crate::launches::{self, Launch};
+use crate::listing::Part;
 use crate::pages;
 use crate::pages::failure::beside;
 use crate::pages::flash::Flash;
@@ -27,6 +28,8 @@ use crate::pages::words::{counted, ended, exit, uses};
 struct ActivePage {
     frame: Frame,
     rows: Vec<Row>,
+    active: u64,
+    next: Option<String>,
 }
 
 impl ActivePage {
@@ -40,9 +43,14 @@ impl ActivePage {
 }
 
 /// `GET /access/active`
-pub async fn active(State(app): State<App>, frame: Frame) -> Result<Response, Error> {
-    let rows = super::active(&app, &frame.reader).await?;
-    frame.show(&ActivePage { frame: frame.clone(), rows })
+pub async fn active(
+    State(app): State<App>,
+    frame: Frame,
+    Query(part): Query<Part>,
+) -> Result<Response, Error> {
+    let listing = super::active(&app, &frame.reader, part.cursor.as_deref()).await?;
+    let active = super::count_active(&app, &frame.reader).await?;
+    frame.show(&ActivePage { frame: frame.clone(), rows: listing.items, active, next: listing.next })
 }
 
 #[derive(Template)]

@@ -60,16 +60,30 @@ pub async fn computer_of(db: &mut AnyConnection, id: GrantId) -> Result<Option<C
     found.as_ref().map(|row| parsed(row, "computer_id")).transpose()
 }
 
-/// Grants that are in force or being revoked, the soonest to end first.
-pub async fn active(db: &mut AnyConnection) -> Result<Vec<Row>, Error> {
+/// Grants that are in force or being revoked, the soonest to end first, behind the cursor.
+pub async fn active(db: &mut AnyConnection, cursor: &Cursor, limit: usize) -> Result<Vec<Row>, Error> {
     let rows = sqlx::query(
         "select g.*, c.host_name, c.last_seen, p.name as policy_name
          from grants g join computers c on c.id = g.computer_id left join policies p on p.id = g.policy_id
-         where g.state in ('scheduled', 'active', 'revoking') order by g.deadline, g.id limit 1000",
+         where g.state in ('scheduled', 'active', 'revoking') and (g.deadline, g.id) > ($1, $2)
+         order by g.deadline, g.id limit $3",
     )
+    .bind(cursor.at)
+    .bind(&cursor.key)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch_all(db)
     .await?;
     rows.iter().map(row).collect()
+}
+
+/// How many grants are in force or being revoked.
+pub async fn count_active(db: &mut AnyConnection) -> Result<u64, Error> {
+    let row = sqlx::query(
+        "select count(*) as active from grants where state in ('scheduled', 'active', 'revoking')",
+    )
+    .fetch_one(db)
+    .await?;
+    count(&row, "active")
 }
 
 /// Grants that are over, the latest first, behind the cursor.

@@ -44,7 +44,7 @@ pub async fn list(
     Query(question): Query<Question>,
 ) -> Result<Json<Listing<Row>>, Error> {
     Ok(Json(match question.which {
-        Which::Pending => Listing { items: super::pending(&app, &by).await?, next: None },
+        Which::Pending => super::pending(&app, &by, question.cursor.as_deref()).await?,
         Which::History => super::history(&app, &by, question.cursor.as_deref()).await?,
     }))
 }

@@ -45,10 +45,12 @@ pub struct Row {
     pub grant: Option<GrantId>,
 }
 
-/// Every request that waits for a decision, the oldest first.
-pub async fn pending(app: &App, _: &Reader) -> Result<Vec<Row>, Error> {
+/// Requests that wait for a decision, the first first.
+pub async fn pending(app: &App, _: &Reader, cursor: Option<&str>) -> Result<Listing<Row>, Error> {
+    let cursor = Cursor::read_forwards(cursor)?;
     let mut db = app.db.read().await?;
-    sql::pending(&mut db).await
+    let rows = sql::pending(&mut db, &cursor, PART + 1).await?;
+    Ok(listing::part(rows, PART, |row| Cursor::write(row.record.since.millis(), row.record.asked.id)))
 }
 
 /// How many requests wait for a decision.
@@ -256,18 +258,21 @@ pub async fn lapse_due(app: &App) -> Result<Option<Timestamp>, Error> {
 
 /// Looks at every pending request again after policy changed: those that nobody may ask for any more lapse.
 pub async fn judge_pending(app: &App) -> Result<(), Error> {
-    let pending = sql::pending(&mut *app.db.read().await?).await?;
-    for row in pending {
-        let now = app.now();
-        let mut db = app.db.read().await?;
-        let refused = judged(app, &mut db, &row.record, now).await?.is_none();
-        drop(db);
-        if !refused {
-            continue;
+    let mut cursor = Cursor::first();
+    loop {
+        let pending = sql::pending(&mut *app.db.read().await?, &cursor, PART).await?;
+        let Some(last) = pending.last().map(|row| &row.record) else { return Ok(()) };
+        cursor = Cursor { at: last.since.millis(), key: last.asked.id.to_string() };
+        for row in pending {
+            let now = app.now();
+            let mut db = app.db.read().await?;
+            let refused = judged(app, &mut db, &row.record, now).await?.is_none();
+            drop(db);
+            if refused {
+                lapse_now(app, row.record.asked.id, LapseReason::PolicyWithdrawn).await?;
+            }
         }
-        lapse_now(app, row.record.asked.id, LapseReason::PolicyWithdrawn).await?;
     }
-    Ok(())
 }
 
 /// Lets a request lapse that is still pending, and for which the reason still holds.

@@ -76,13 +76,16 @@ pub async fn computer_of(db: &mut AnyConnection, id: RequestId) -> Result<Option
     found.as_ref().map(|row| parsed(row, "computer_id")).transpose()
 }
 
-/// Pending requests, the oldest first.
-pub async fn pending(db: &mut AnyConnection) -> Result<Vec<Row>, Error> {
+/// Requests that wait for a decision, the first first, behind the cursor.
+pub async fn pending(db: &mut AnyConnection, cursor: &Cursor, limit: usize) -> Result<Vec<Row>, Error> {
     let rows = sqlx::query(
         "select r.*, c.host_name, c.last_seen, p.name as policy_name
          from requests r join computers c on c.id = r.computer_id left join policies p on p.id = r.policy_id
-         where r.state = 'pending' order by r.since, r.id limit 1000",
+         where r.state = 'pending' and (r.since, r.id) > ($1, $2) order by r.since, r.id limit $3",
     )
+    .bind(cursor.at)
+    .bind(&cursor.key)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
     .fetch_all(db)
     .await?;
     rows.iter().map(row).collect()

@@ -100,7 +100,7 @@ async fn goes_on_and_says_so(site: Site, into: Engine) {
     let sheet = computer.sheet(&site).await;
     assert!(sheet.version > held.version, "{} {}", sheet.version, held.version);
     assert!(sheet.grants.is_empty());
-    assert_eq!(requests::pending(&site.app, &site.reader()).await.unwrap().len(), 1);
+    assert_eq!(requests::count_pending(&site.app, &site.reader()).await.unwrap(), 1);
 
     // It goes on where it is, once; the hole is told.
     computer.report(&site, What::DocumentRefused { cause: Text::new("after") }).await;

@@ -10,6 +10,7 @@ mod backup;
 mod channel;
 mod computers;
 mod database;
+mod doctor;
 mod endpoint;
 mod grants;
 mod groups;

@@ -28,6 +28,7 @@ crate::on_both_engines!(
     withdrawing_a_policy_lets_what_it_asked_lapse,
     an_approval_is_capped_by_the_policy_in_force,
     a_stale_look_does_not_decide,
+    pending_and_active_lists_go_on_where_they_stopped,
 );
 
 fn approval(minutes: u64) -> Approval {
@@ -237,7 +238,53 @@ async fn a_computer_that_asks_without_end_buries_nobody(site: Site) {
     }
     computer.send(&site, &records).await.ok();
     other.asks(&site, "bob", &policy).await;
-    let pending = requests::pending(&site.app, &site.reader()).await.unwrap();
-    assert_eq!(pending.len(), 101);
+    let pending = requests::count_pending(&site.app, &site.reader()).await.unwrap();
+    assert_eq!(pending, 101);
     assert_eq!(computer.sheet(&site).await.answers.len(), 30);
+}
+
+async fn pending_and_active_lists_go_on_where_they_stopped(site: Site) {
+    let mut computer = Endpoint::enroll(&site, "web1").await;
+    let policy = site.policy(&[&computer]).await;
+    let mut asked = Vec::new();
+    for _ in 0..99 {
+        // Many at the same time.
+        asked.push(computer.asks(&site, "alice", &policy).await.to_string());
+    }
+    let token = site.token(Role::Auditor).await;
+    let mut sorted = asked.clone();
+    sorted.sort();
+    assert_eq!(all(&site, &token, "requests?which=pending", "/asked/id").await, sorted);
+
+    let approval = || Approval {
+        duration: Span::from_mins(5),
+        covers: Covers::ExactArguments,
+        comment: Text::default(),
+    };
+    let mut grants = Vec::new();
+    for id in &asked[..60] {
+        let by = site.approver("carol");
+        let approved =
+            requests::approve(&site.app, &by, id.parse().unwrap(), Version::FIRST, approval()).await.unwrap();
+        grants.push(approved.id.to_string());
+    }
+    grants.sort();
+    assert_eq!(all(&site, &token, "grants?which=active", "/grant/id").await, grants);
+    assert_eq!(all(&site, &token, "requests?which=pending", "/asked/id").await.len(), 39);
+    site.get(&token, "grants?cursor=nonsense").await.refused(422, "cursor");
+}
+
+/// What stands at this place of every item of a list, whose parts are read one after the other.
+async fn all(site: &Site, token: &str, path: &str, place: &str) -> Vec<String> {
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let part = site.get(token, &format!("{path}&cursor={cursor}")).await.ok();
+        let items = part["items"].as_array().unwrap();
+        assert!(items.len() <= 50, "{}", items.len());
+        found.extend(items.iter().map(|item| item.pointer(place).unwrap().as_str().unwrap().to_owned()));
+        match part["next"].as_str() {
+            Some(next) => cursor = next.to_owned(),
+            None => return found,
+        }
+    }
 }

@@ -14,7 +14,7 @@ use super::Row;
 use crate::app::App;
 use crate::auth::Needs;
 use crate::error::Error;
-use crate::listing::Part;
+use crate::listing::{Listing, Part};
 use crate::pages::frame::Frame;
 use crate::pages::moment::between;
 use crate::pages::risk;
@@ -54,8 +54,11 @@ impl Standing {
 struct PendingPage {
     frame: Frame,
     rows: Vec<Row>,
-    active: Option<usize>,
+    active: Option<u64>,
     shown: String,
+    /// Where this part of the list begins, and where the next one does.
+    cursor: String,
+    next: Option<String>,
     computers: usize,
     lists: usize,
 }
@@ -65,6 +68,7 @@ impl PendingPage {
         let waiting = counted(self.frame.pending, "request waits", "requests wait");
         match self.rows.first() {
             None => "People who ask to run one application as root, for a while.".to_owned(),
+            Some(_) if !self.cursor.is_empty() => format!("{waiting}."),
             Some(first) => {
                 format!("{waiting}, the first for {}.", between(first.record.asked.made, self.frame.now))
             }
@@ -91,21 +95,31 @@ fn shown(rows: &[Row], now: Timestamp) -> String {
     elevon_wire::signed::digest(all.as_bytes()).short()
 }
 
-async fn pending_page(app: &App, frame: Frame) -> Result<PendingPage, Error> {
-    let rows = requests::pending(app, &frame.reader).await?;
-    let active = Some(grants::active(app, &frame.reader).await?.len());
+async fn pending_page(app: &App, frame: Frame, mut cursor: Option<String>) -> Result<PendingPage, Error> {
+    let mut part = requests::pending(app, &frame.reader, cursor.as_deref()).await?;
+    if part.items.is_empty() && cursor.take().is_some() {
+        // What stood here was decided meanwhile.
+        part = requests::pending(app, &frame.reader, None).await?;
+    }
+    let Listing { items: rows, next } = part;
+    let active = Some(grants::count_active(app, &frame.reader).await?);
+    let cursor = cursor.unwrap_or_default();
     let (mut computers, mut lists) = (0, 0);
     if rows.is_empty() {
         computers = computers::list(app, &frame.reader).await?.len();
         let all = policies::lists(app, &frame.reader, ListKind::PrivilegedApplicationList).await?;
         lists = all.iter().filter(|list| list.deployed_version.is_some()).count();
     }
-    Ok(PendingPage { shown: shown(&rows, frame.now), frame, rows, active, computers, lists })
+    Ok(PendingPage { shown: shown(&rows, frame.now), frame, rows, active, cursor, next, computers, lists })
 }
 
 /// `GET /access`
-pub async fn pending(State(app): State<App>, frame: Frame) -> Result<Response, Error> {
-    let page = pending_page(&app, frame.clone()).await?;
+pub async fn pending(
+    State(app): State<App>,
+    frame: Frame,
+    Query(part): Query<Part>,
+) -> Result<Response, Error> {
+    let page = pending_page(&app, frame.clone(), part.cursor).await?;
     frame.show(&page)
 }
 
@@ -113,6 +127,7 @@ pub async fn pending(State(app): State<App>, frame: Frame) -> Result<Response, E
 #[derive(Debug, Deserialize)]
 pub struct Shown {
     shown: String,
+    cursor: Option<String>,
 }
 
 /// How long an open page waits for news before it asks again: short enough for tabs that share a few connections.
@@ -122,12 +137,12 @@ const PATIENCE: Span = Span::from_secs(10);
 pub async fn live(
     State(app): State<App>,
     frame: Frame,
-    Query(Shown { shown: seen }): Query<Shown>,
+    Query(Shown { shown: seen, cursor }): Query<Shown>,
 ) -> Result<Response, Error> {
     let until = app.now().after(PATIENCE);
     let mut news = app.news.follow();
     loop {
-        let rows = requests::pending(&app, &frame.reader).await?;
+        let rows = requests::pending(&app, &frame.reader, cursor.as_deref()).await?.items;
         let left = until.since(app.now());
         if shown(&rows, app.now()) != seen || left == Span::ZERO {
             break;
@@ -136,7 +151,7 @@ pub async fn live(
     }
     let frame =
         Frame { pending: requests::count_pending(&app, &frame.reader).await?, now: app.now(), ..frame };
-    let page = pending_page(&app, frame.clone()).await?;
+    let page = pending_page(&app, frame.clone(), cursor).await?;
     frame.show(&page.as_live())
 }
 
@@ -145,7 +160,7 @@ pub async fn live(
 struct HistoryPage {
     frame: Frame,
     rows: Vec<Row>,
-    active: Option<usize>,
+    active: Option<u64>,
     next: Option<String>,
 }
 
@@ -156,7 +171,7 @@ pub async fn history(
     Query(part): Query<Part>,
 ) -> Result<Response, Error> {
     let listing = requests::history(&app, &frame.reader, part.cursor.as_deref()).await?;
-    let active = Some(grants::active(&app, &frame.reader).await?.len());
+    let active = Some(grants::count_active(&app, &frame.reader).await?);
     frame.show(&HistoryPage { frame: frame.clone(), rows: listing.items, active, next: listing.next })
 }
 
@@ -173,6 +188,8 @@ mod tests {
             frame,
             rows: vec![row],
             active: None,
+            cursor: String::new(),
+            next: None,
             computers: 1,
             lists: 1,
         };
