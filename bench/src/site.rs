@@ -17,7 +17,7 @@ use elevon_server::auth::computer::Computer;
 use elevon_server::auth::{Actor, Administrator};
 use elevon_server::channel::events::store;
 use elevon_server::clock::Clock;
-use elevon_server::config::Config;
+use elevon_server::config::{AGENT_CERTIFICATE_LIFE, Config};
 use elevon_server::db::Db;
 use elevon_server::keys::Keys;
 use elevon_server::{audit, computers};
@@ -36,6 +36,7 @@ pub async fn open(state_dir: &Path, database_url: String) -> Result<App> {
         public_url: "https://localhost:8443".to_owned(),
         agents_address: "localhost:8444".to_owned(),
         database_url,
+        agent_certificate_life: AGENT_CERTIFICATE_LIFE,
     };
     let clock = Clock::System;
     let keys = Keys::open(&config.state_dir, &config.host_names(), clock.now())?;
@@ -101,7 +102,11 @@ impl Sender {
             },
         );
         let enrolled = enrolled.await.context("enroll a computer")?;
-        let computer = Computer { id: enrolled.computer, event_key: PublicKey::of(&key) };
+        let computer = Computer {
+            id: enrolled.computer,
+            event_key: PublicKey::of(&key),
+            certificate_ends: app.now().after(AGENT_CERTIFICATE_LIFE),
+        };
         Ok(Self { computer, key, head: ChainHead::START })
     }
 

@@ -1,10 +1,12 @@
 //! To and from the server.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use elevon_wire::channel::{Enroll, Enrolled, Events, State, StateQuestion, Stored, TimeQuestion};
+use elevon_wire::channel::{
+    Enroll, Enrolled, Events, Renew, Renewed, State, StateQuestion, Stored, TimeQuestion,
+};
 use elevon_wire::frame::UPLINK_LIMIT;
 use elevon_wire::signed::Signed;
 use rustls::{AlertDescription, ClientConfig};
@@ -33,11 +35,23 @@ const KEEP: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub(crate) struct Channel {
     address: String,
+    line: Mutex<Line>,
+}
+
+/// As whom this computer speaks, and over what.
+#[derive(Debug)]
+struct Line {
     tls: Arc<ClientConfig>,
     /// For whatever has to leave at once.
     at_once: Agent,
     /// For the long-poll; cut off and made anew when its question is out of date.
-    polling: Mutex<Agent>,
+    polling: Agent,
+}
+
+impl Line {
+    fn new(tls: Arc<ClientConfig>) -> Self {
+        Self { at_once: agent(&tls), polling: agent(&tls), tls }
+    }
 }
 
 /// Why the server did not do it.
@@ -99,19 +113,32 @@ impl<'a> Course<'a> {
 impl Channel {
     /// To the server at `address`, `host:port`.
     pub(crate) fn to(address: &str, tls: Arc<ClientConfig>) -> Self {
-        let (at_once, polling) = (agent(&tls), Mutex::new(agent(&tls)));
-        Self { address: address.to_owned(), tls, at_once, polling }
+        Self { address: address.to_owned(), line: Mutex::new(Line::new(tls)) }
+    }
+
+    /// Speaks with another certificate from now on. What is under way is answered on the old connections, but for the
+    /// long-poll, which is asked anew.
+    pub(crate) fn change(&self, tls: Arc<ClientConfig>) {
+        std::mem::replace(&mut *self.line(), Line::new(tls)).polling.shutdown();
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn at_once(&self) -> Agent {
+        self.line().at_once.clone()
     }
 
     /// Enrolls this computer.
     pub(crate) fn enroll(&self, enroll: &Enroll) -> Result<Enrolled, Error> {
-        let request = self.at_once.post(self.url("enroll")).send_json(enroll);
+        let request = self.at_once().post(self.url("enroll")).send_json(enroll);
         self.json(request, ANSWER_LIMIT)
     }
 
     /// What this computer should hold; none when that did not change in the time to wait.
     pub(crate) fn state(&self, question: &StateQuestion) -> Result<Option<State>, Error> {
-        let agent = self.polling.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let agent = self.line().polling.clone();
         let mut request = agent
             .get(self.url("state"))
             .query("after", question.after.to_string())
@@ -131,19 +158,26 @@ impl Channel {
 
     /// Ends the long-poll that is under way, if any; it fails.
     pub(crate) fn cut_poll(&self) {
-        let mut polling = self.polling.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *polling, agent(&self.tls)).shutdown();
+        let mut line = self.line();
+        let polling = agent(&line.tls);
+        std::mem::replace(&mut line.polling, polling).shutdown();
     }
 
     /// Hands events over; without any it only asks how far the server is.
     pub(crate) fn events(&self, events: &Events) -> Result<Stored, Error> {
-        let request = self.at_once.post(self.url("events")).send_json(events);
+        let request = self.at_once().post(self.url("events")).send_json(events);
+        self.json(request, ANSWER_LIMIT)
+    }
+
+    /// Asks for a new certificate.
+    pub(crate) fn renew(&self, renew: &Renew) -> Result<Renewed, Error> {
+        let request = self.at_once().post(self.url("certificate")).send_json(renew);
         self.json(request, ANSWER_LIMIT)
     }
 
     /// What time it is.
     pub(crate) fn time(&self, question: &TimeQuestion) -> Result<Signed, Error> {
-        let request = self.at_once.post(self.url("time")).send_json(question);
+        let request = self.at_once().post(self.url("time")).send_json(question);
         self.json(request, ANSWER_LIMIT)
     }
 

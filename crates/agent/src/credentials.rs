@@ -10,7 +10,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 
-use crate::files::write_private;
+use crate::files::{sync_folder, write_private};
 
 const KEY: &str = "agent.key";
 const CERTIFICATE: &str = "agent.pem";
@@ -71,7 +71,46 @@ impl Written<'_> {
     }
 }
 
+/// A renewed key and certificate on their way to their places: the certificate is written last, and so says that both are
+/// there.
+const RENEWED_KEY: &str = "renewed.key";
+const RENEWED_CERTIFICATE: &str = "renewed.pem";
+
+/// Puts a renewed key and certificate in place that a crash may have left on their way.
+pub(crate) fn settle(state_dir: &Path) -> Result<()> {
+    let renewed = state_dir.join(RENEWED_CERTIFICATE);
+    if !renewed.try_exists().with_context(|| format!("look for {}", renewed.display()))? {
+        return Ok(());
+    }
+    for (from, to) in [(RENEWED_KEY, KEY), (RENEWED_CERTIFICATE, CERTIFICATE)] {
+        match fs::rename(state_dir.join(from), state_dir.join(to)) {
+            // The key went before the crash.
+            Err(error) if error.kind() == ErrorKind::NotFound && from == RENEWED_KEY => {}
+            moved => moved.with_context(|| format!("put {to} in place"))?,
+        }
+    }
+    sync_folder(&renewed)
+}
+
 impl Credentials {
+    /// The same computer with another key and certificate, both PEM.
+    pub(crate) fn renewed(&self, key: &str, certificate: &str) -> Result<Self> {
+        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>();
+        Ok(Self {
+            enrollment: self.enrollment.clone(),
+            key: PrivateKeyDer::from_pem_slice(key.as_bytes()).context("read the new key")?,
+            certificate: chain.context("read the new certificate")?,
+            ca: self.ca.clone(),
+        })
+    }
+
+    /// Stores another key and certificate, both PEM, in place of those there are: both or none.
+    pub(crate) fn store_renewed(state_dir: &Path, key: &str, certificate: &str) -> Result<()> {
+        write_private(&state_dir.join(RENEWED_KEY), key.as_bytes())?;
+        write_private(&state_dir.join(RENEWED_CERTIFICATE), certificate.as_bytes())?;
+        settle(state_dir)
+    }
+
     /// What enrolling left; none when this computer is not enrolled.
     pub(crate) fn load(state_dir: &Path) -> Result<Option<Self>> {
         let path = state_dir.join(ENROLLMENT);
@@ -93,5 +132,44 @@ impl Credentials {
             .read()
             .map(Some)
             .with_context(|| format!("in {}; enroll this computer again", state_dir.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(folder: &Path, files: &[(&str, &str)]) {
+        for (name, text) in files {
+            fs::write(folder.join(name), text).expect("written");
+        }
+    }
+
+    fn pair(folder: &Path) -> (String, String) {
+        let read = |name| fs::read_to_string(folder.join(name)).expect("read");
+        (read(KEY), read(CERTIFICATE))
+    }
+
+    #[test]
+    fn a_renewal_is_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = folder.path();
+        write(state, &[(KEY, "old"), (CERTIFICATE, "old")]);
+        settle(state).expect("nothing to do");
+        // Before the certificate was written.
+        write(state, &[(RENEWED_KEY, "new")]);
+        settle(state).expect("nothing to do");
+        assert_eq!(pair(state), ("old".into(), "old".into()));
+        // Before either was moved.
+        write(state, &[(RENEWED_CERTIFICATE, "new")]);
+        settle(state).expect("moved");
+        assert_eq!(pair(state), ("new".into(), "new".into()));
+        // Between the two.
+        write(state, &[(KEY, "newer"), (RENEWED_CERTIFICATE, "newer")]);
+        settle(state).expect("moved");
+        assert_eq!(pair(state), ("newer".into(), "newer".into()));
+        Credentials::store_renewed(state, "newest", "newest").expect("stored");
+        assert_eq!(pair(state), ("newest".into(), "newest".into()));
+        assert_eq!(fs::read_dir(state).expect("read").count(), 2);
     }
 }

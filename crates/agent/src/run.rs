@@ -1,5 +1,5 @@
 //! `elevon-agent run`: one thread reads the elevator, one asks the server for news, one carries events up, one asks for the
-//! time. None of them wakes up without something to do.
+//! time, one for a new certificate when it is due. None of them wakes up without something to do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,15 +7,16 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use elevon_wire::channel::StateQuestion;
+use elevon_wire::channel::{Renew, StateQuestion};
 use elevon_wire::uplink::Holds;
 use nix::sys::signal::{SigSet, Signal};
+use rcgen::{CertificateParams, KeyPair};
 use rustix::process::{DumpableBehavior, getuid, set_dumpable_behavior};
 
 use crate::channel::{Channel, Course};
 use crate::clock::Alarm;
 use crate::config::Config;
-use crate::credentials::Credentials;
+use crate::credentials::{self, Credentials};
 use crate::elevator::{Elevator, Taken};
 use crate::log::{self, Subject};
 use crate::rights::{AgentUser, become_user, check_powerless};
@@ -26,6 +27,9 @@ const WAIT: u64 = 55;
 
 /// How often the lease is lengthened, at least.
 const LEASE: Duration = Duration::from_secs(3_600);
+
+/// How often it is asked whether a new certificate is due, at least.
+const RENEW_AGAIN: Duration = Duration::from_secs(24 * 3_600);
 
 /// Threads here do little at a time.
 const STACK: usize = 512 << 10;
@@ -38,6 +42,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     check_powerless()?;
     // Other processes of this user need not see the agent's key.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).context("keep the agent's memory private")?;
+    credentials::settle(&config.state_dir)?;
     let Some(credentials) = Credentials::load(&config.state_dir)? else {
         bail!(
             "this computer is not enrolled (no {}); run `elevon-agent enroll TOKEN` as root",
@@ -59,6 +64,7 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     agent.spawn("news", |agent| agent.ask_for_news())?;
     agent.spawn("events", |agent| spool::carry(&agent.elevator, &agent.channel, &agent.server))?;
     agent.spawn("time", |agent| agent.ask_for_time())?;
+    agent.spawn("certificate", move |agent| agent.renew_certificate(credentials))?;
     ending.wait().context("wait for a signal")?;
     Ok(())
 }
@@ -123,6 +129,53 @@ impl Parts {
                 Err(error) => course.failed(&error),
             }
         }
+    }
+
+    /// Asks for a new certificate whenever the server says that one is due, each time with a new key.
+    fn renew_certificate(&self, mut credentials: Credentials) {
+        let mut course = Course::new(&self.server, "the server renews certificates again");
+        let subject = Subject::new("the new certificate is stored");
+        loop {
+            let asked = KeyPair::generate().and_then(|key| {
+                let request = CertificateParams::default().serialize_request(&key)?.pem()?;
+                Ok((key.serialize_pem(), request))
+            });
+            let (key, certificate_request) = match asked {
+                Ok(asked) => asked,
+                Err(error) => {
+                    subject.fails(&error);
+                    thread::sleep(RENEW_AGAIN);
+                    continue;
+                }
+            };
+            let renewed = match self.channel.renew(&Renew { certificate_request }) {
+                Ok(renewed) => renewed,
+                Err(error) => {
+                    course.failed(&error);
+                    continue;
+                }
+            };
+            course.done(true);
+            if let Some(certificate) = renewed.certificate {
+                match self.take_certificate(&credentials, &key, &certificate) {
+                    Ok(taken) => {
+                        credentials = taken;
+                        subject.works();
+                        log::line(format_args!("has a new certificate; the old one ends soon"));
+                    }
+                    Err(error) => subject.fails(format_args!("cannot take the new certificate: {error:#}")),
+                }
+            }
+            thread::sleep(Duration::from_secs(renewed.again).clamp(Duration::from_secs(1), RENEW_AGAIN));
+        }
+    }
+
+    fn take_certificate(&self, old: &Credentials, key: &str, certificate: &str) -> Result<Credentials> {
+        let new = old.renewed(key, certificate)?;
+        let tls = tls::enrolled(&new)?;
+        Credentials::store_renewed(&self.config.state_dir, key, certificate)?;
+        self.channel.change(tls);
+        Ok(new)
     }
 
     fn ask_for_time(&self) {

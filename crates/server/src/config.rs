@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use elevon_policy::time::Span;
 use serde::Deserialize;
 
 use crate::db::Db;
@@ -35,6 +36,9 @@ pub struct Flags {
     /// sqlite:PATH or postgres://…
     #[arg(long, global = true, value_name = "URL")]
     pub database_url: Option<String>,
+    /// How long agents' certificates are good, such as 2160h; they are renewed when a third of it is left
+    #[arg(long, global = true, value_name = "DURATION")]
+    pub agent_certificate_life: Option<Span>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -46,6 +50,7 @@ struct File {
     public_url: Option<String>,
     agents_address: Option<String>,
     database_url: Option<String>,
+    agent_certificate_life: Option<Span>,
 }
 
 /// What the server goes by.
@@ -63,7 +68,12 @@ pub struct Config {
     pub agents_address: String,
     /// `sqlite:PATH` or `postgres://…`.
     pub database_url: String,
+    /// How long agents' certificates are good.
+    pub agent_certificate_life: Span,
 }
+
+/// How long agents' certificates are good when nothing is said.
+pub const AGENT_CERTIFICATE_LIFE: Span = Span::from_days(398);
 
 impl Config {
     /// Reads file and environment, and puts the flags on top. The error is a sentence.
@@ -93,7 +103,14 @@ impl Config {
             .unwrap_or_else(|| format!("{host}:{}", agents_listen.port()));
         let database_url = pick(flags.database_url, "DATABASE_URL", file.database_url)
             .unwrap_or_else(|| Db::sqlite_url(&state_dir));
+        let life = match (flags.agent_certificate_life, env("AGENT_CERTIFICATE_LIFE")) {
+            (None, Some(text)) => Some(text.parse().map_err(|error| {
+                format!("agent_certificate_life is {text}; expected a duration such as 2160h: {error}")
+            })?),
+            (flag, _) => flag.or(file.agent_certificate_life),
+        };
         Ok(Self {
+            agent_certificate_life: life.unwrap_or(AGENT_CERTIFICATE_LIFE),
             listen: address("listen", &listen)?,
             state_dir,
             agents_listen,

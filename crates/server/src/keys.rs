@@ -27,8 +27,6 @@ const AUTHORITY_LIFE: Span = Span::from_days(3650);
 const SERVER_LIFE: Span = Span::from_days(398);
 /// A start this long before its end makes a new one.
 const RENEW: Span = Span::from_days(60);
-/// How long an agent's certificate lives.
-const AGENT_LIFE: Span = Span::from_days(398);
 
 /// What signs, and what certifies.
 pub struct Keys {
@@ -108,6 +106,7 @@ impl Keys {
         request: &str,
         computer: ComputerId,
         now: Timestamp,
+        life: Span,
     ) -> Result<(String, Sha256), rcgen::Error> {
         let request = CertificateSigningRequestParams::from_pem(request)?;
         let mut params = CertificateParams::default();
@@ -115,7 +114,7 @@ impl Keys {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
-        lives(&mut params, now, AGENT_LIFE);
+        lives(&mut params, now, life);
         let certificate = CertificateSigningRequestParams { params, public_key: request.public_key }
             .signed_by(&self.authority)?;
         Ok((certificate.pem(), digest(certificate.der())))

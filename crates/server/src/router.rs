@@ -134,6 +134,7 @@ pub const TABLE: &[(&str, &str, Needs)] = &[
     ("POST", "/channel/v1/enroll", Needs::Anyone),
     ("GET", "/channel/v1/state", Needs::Computer),
     ("POST", "/channel/v1/events", Needs::Computer),
+    ("POST", "/channel/v1/certificate", Needs::Computer),
     ("POST", "/channel/v1/time", Needs::Computer),
 ];
 
@@ -175,6 +176,7 @@ pub fn agents(app: App) -> Router {
         .route("/channel/v1/enroll", post(channel::api::enroll))
         .route("/channel/v1/state", get(channel::api::state))
         .route("/channel/v1/events", post(channel::api::events))
+        .route("/channel/v1/certificate", post(channel::api::certificate))
         .route("/channel/v1/time", post(channel::api::time))
         .route_layer(from_fn_with_state(app.clone(), admit))
         .fallback(nowhere)

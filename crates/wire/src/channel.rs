@@ -5,6 +5,7 @@
 //! | `POST /channel/v1/enroll` (no client certificate) | [`Enroll`] | [`Enrolled`] |
 //! | `GET /channel/v1/state?after=V&bundle=DIGEST&wait=SECONDS` | – | [`State`], or 204 when nothing changed meanwhile |
 //! | `POST /channel/v1/events` | [`Events`] | [`Stored`] |
+//! | `POST /channel/v1/certificate` | [`Renew`] | [`Renewed`] |
 //! | `POST /channel/v1/time` | [`TimeQuestion`] | a signed [`TimeStatement`] |
 //!
 //! All but the first need the computer's client certificate. Errors are RFC 9457 problem details.
@@ -46,6 +47,25 @@ pub struct Enrolled {
     pub ca: String,
     /// The key that signs what the elevator believes.
     pub server_key: PublicKey,
+}
+
+/// Asks for a new certificate, if one is due.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Renew {
+    /// PKCS #10 request for a new key of the agent, PEM. What it says of names is ignored.
+    pub certificate_request: String,
+}
+
+/// A new certificate, or when to ask for one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Renewed {
+    /// The agent's new client certificate, PEM; left out where none is due. The old one goes on until its own end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// When to ask again, in seconds from now.
+    pub again: u64,
 }
 
 /// What the elevator believes; written once by root when the computer is enrolled (`trust.json` in its state).

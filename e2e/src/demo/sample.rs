@@ -40,6 +40,7 @@ fn layout(database_url: Option<&str>) -> Result<Layout> {
         ports: (port(8443)?, port(8444)?),
         agents_through: None,
         database_url: database_url.map(str::to_owned),
+        agent_certificate_life: None,
         password: password()?,
     })
 }

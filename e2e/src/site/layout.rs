@@ -29,6 +29,8 @@ pub struct Layout {
     pub agents_through: Option<u16>,
     /// The database's address; none for the embedded one.
     pub database_url: Option<String>,
+    /// How long agents' certificates are good, where that is not as usual.
+    pub agent_certificate_life: Option<String>,
     /// The password of the accounts.
     pub password: String,
 }
@@ -47,6 +49,7 @@ impl Layout {
             ports: (free_port()?, free_port()?),
             agents_through: None,
             database_url: None,
+            agent_certificate_life: None,
             password: PASSWORD.into(),
         })
     }
@@ -64,6 +67,9 @@ impl Layout {
         }
         if let Some(url) = &self.database_url {
             let _ = writeln!(settings, "ELEVON_DATABASE_URL={url}");
+        }
+        if let Some(life) = &self.agent_certificate_life {
+            let _ = writeln!(settings, "ELEVON_AGENT_CERTIFICATE_LIFE={life}");
         }
         settings
     }

@@ -6,6 +6,7 @@ mod scene;
 mod applications;
 mod away;
 mod browser;
+mod certificates;
 mod components;
 mod demo;
 mod endings;

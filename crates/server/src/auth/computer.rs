@@ -3,6 +3,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use elevon_policy::id::ComputerId;
+use elevon_policy::time::Timestamp;
 use elevon_wire::signed::PublicKey;
 
 use super::sql;
@@ -17,6 +18,8 @@ pub struct Computer {
     pub id: ComputerId,
     /// The key its elevator signs events with.
     pub event_key: PublicKey,
+    /// When the certificate ends that it came with.
+    pub certificate_ends: Timestamp,
 }
 
 impl FromRequestParts<App> for Computer {

@@ -137,10 +137,18 @@ pub async fn api_token(db: &mut AnyConnection, hash: &str) -> Result<Option<Acto
 /// The enrolled computer with this certificate.
 pub async fn computer(db: &mut AnyConnection, fingerprint: Sha256) -> Result<Option<Computer>, Error> {
     let row = sqlx::query(
-        "select id, event_key from computers where certificate_fingerprint = $1 and state = 'enrolled'",
+        "select c.id, c.event_key, t.ends from certificates t join computers c on c.id = t.computer_id
+         where t.fingerprint = $1 and c.state = 'enrolled'",
     )
     .bind(fingerprint.to_string())
     .fetch_optional(db)
     .await?;
-    row.map(|row| Ok(Computer { id: parsed(&row, "id")?, event_key: parsed(&row, "event_key")? })).transpose()
+    row.map(|row| {
+        Ok(Computer {
+            id: parsed(&row, "id")?,
+            event_key: parsed(&row, "event_key")?,
+            certificate_ends: Timestamp::from_millis(row.try_get("ends")?),
+        })
+    })
+    .transpose()
 }

@@ -12,12 +12,13 @@ use crate::db::{count, number};
 use crate::error::Error;
 
 /// What is copied, each behind those it refers to. Sessions, failures to sign in and the set-up link are not.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 19] = [
     "accounts",
     "custom_groups",
     "api_tokens",
     "enrollment_tokens",
     "computers",
+    "certificates",
     "group_computers",
     "policies",
     "policy_versions",

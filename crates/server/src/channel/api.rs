@@ -4,7 +4,9 @@ use axum::Json;
 use axum::extract::{Query, State as AppState};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use elevon_wire::channel::{Enroll, Enrolled, Events, StateQuestion, Stored, TimeQuestion, TimeStatement};
+use elevon_wire::channel::{
+    Enroll, Enrolled, Events, Renew, Renewed, StateQuestion, Stored, TimeQuestion, TimeStatement,
+};
 use elevon_wire::signed::{Purpose, Signed};
 
 use super::events;
@@ -40,6 +42,15 @@ pub async fn events(
     Json(events): Json<Events>,
 ) -> Result<Json<Stored>, Error> {
     events::store(&app, &computer, &events).await.map(Json)
+}
+
+/// `POST /channel/v1/certificate`
+pub async fn certificate(
+    AppState(app): AppState<App>,
+    computer: Computer,
+    Json(renew): Json<Renew>,
+) -> Result<Json<Renewed>, Error> {
+    computers::renew(&app, &computer, &renew).await.map(Json)
 }
 
 /// `POST /channel/v1/time`

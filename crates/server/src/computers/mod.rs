@@ -11,15 +11,16 @@ use elevon_policy::group::Members;
 use elevon_policy::id::{ComputerId, GroupId, TokenId};
 use elevon_policy::text::Text;
 use elevon_policy::time::{Span, Timestamp};
-use elevon_wire::channel::{Enroll, Enrolled};
+use elevon_wire::channel::{Enroll, Enrolled, Renew, Renewed};
 use elevon_wire::token::EnrollmentToken;
 use serde::Serialize;
 
 use crate::app::{App, chance};
 use crate::audit::{self, Origin};
+use crate::auth::computer::Computer;
 use crate::auth::{Administrator, Reader, new_secret, secret_hash};
 use crate::error::Error;
-use crate::groups;
+use crate::{channel, groups};
 
 /// A computer that was heard from within this span counts as online: a long-poll comes back at least every 55 seconds.
 const ONLINE: Span = Span::from_secs(120);
@@ -161,23 +162,21 @@ pub async fn enroll(app: &App, enroll: Enroll) -> Result<Enrolled, Error> {
             "expected names of 1 to {TEXT} characters for the computer and its system"
         )));
     }
-    let now = app.now();
+    let (now, life) = (app.now(), app.config.agent_certificate_life);
     let id = ComputerId::new(now, chance());
     let mut tx = app.db.begin().await?;
     let token = sql::use_token(&mut tx, &secret_hash(&enroll.secret), now).await?.ok_or_else(|| {
         Error::Forbidden("the enrollment token is unknown, used up or expired; ask for a new one".into())
     })?;
     let (certificate, fingerprint) =
-        app.keys.certify(&enroll.certificate_request, id, now).map_err(|error| {
-            tracing::info!(%error, "a certificate request was not accepted");
-            Error::invalid("expected a certificate request (PKCS #10, PEM) that its own key signed")
-        })?;
+        app.keys.certify(&enroll.certificate_request, id, now, life).map_err(not_certified)?;
     let computer = sql::New {
         id,
         host_name: &enroll.host_name,
         operating_system: &enroll.operating_system,
         event_key: &enroll.event_key.to_string(),
         certificate_fingerprint: fingerprint,
+        certificate_ends: now.after(life),
     };
     sql::insert(&mut tx, &computer, now).await?;
     audit::sql::open(&mut tx, Origin::Computer(id)).await?;
@@ -189,6 +188,37 @@ pub async fn enroll(app: &App, enroll: Enroll) -> Result<Enrolled, Error> {
     tx.commit().await?;
     app.news.changed();
     Ok(Enrolled { computer: id, certificate, ca: app.keys.ca_pem.clone(), server_key: app.keys.public() })
+}
+
+fn not_certified(error: rcgen::Error) -> Error {
+    tracing::info!(%error, "a certificate request was not accepted");
+    Error::invalid("expected a certificate request (PKCS #10, PEM) that its own key signed")
+}
+
+/// Certifies a new key of a computer when a third of the life is left of the certificate it came with. That goes on until
+/// its end; where the answer goes lost, a hundredth of a life later there is another.
+pub async fn renew(app: &App, computer: &Computer, renew: &Renew) -> Result<Renewed, Error> {
+    let (now, life) = (app.now(), app.config.agent_certificate_life);
+    let part = |parts: u64| Span::from_millis(life.millis() / parts);
+    let not_yet = |wait: Span| Renewed { certificate: None, again: wait.millis().div_ceil(1000) };
+    let due = computer.certificate_ends.before(part(3));
+    if now < due {
+        return Ok(not_yet(due.since(now)));
+    }
+    let mut tx = app.db.begin().await?;
+    channel::sql::lock(&mut tx, computer.id).await?;
+    let last = sql::last_certificate(&mut tx, computer.id, now).await?;
+    if last.is_some_and(|last| now.since(last) < part(100)) {
+        return Ok(not_yet(part(100)));
+    }
+    let (certificate, fingerprint) =
+        app.keys.certify(&renew.certificate_request, computer.id, now, life).map_err(not_certified)?;
+    let ends = now.after(life);
+    sql::insert_certificate(&mut tx, computer.id, fingerprint, now, ends).await?;
+    audit::append_own(&mut tx, now, What::ComputerCertificateRenewed { computer: computer.id, ends }).await?;
+    tx.commit().await?;
+    app.news.changed();
+    Ok(Renewed { certificate: Some(certificate), again: (life.millis() - part(3).millis()).div_ceil(1000) })
 }
 
 /// Shuts a computer out: its certificate counts no more. What it holds ends with its lease at the latest.

@@ -65,6 +65,8 @@ pub struct New<'a> {
     pub event_key: &'a str,
     /// The certificate it will come with.
     pub certificate_fingerprint: Sha256,
+    /// When that ends.
+    pub certificate_ends: Timestamp,
 }
 
 /// A computer that is enrolled now.
@@ -80,9 +82,45 @@ pub async fn insert(tx: &mut AnyConnection, new: &New<'_>, now: Timestamp) -> Re
     .bind(new.event_key)
     .bind(new.certificate_fingerprint.to_string())
     .bind(now.millis())
-    .execute(tx)
+    .execute(&mut *tx)
     .await?;
+    insert_certificate(tx, new.id, new.certificate_fingerprint, now, new.certificate_ends).await
+}
+
+/// A certificate that a computer may come with.
+pub async fn insert_certificate(
+    tx: &mut AnyConnection,
+    computer: ComputerId,
+    fingerprint: Sha256,
+    made: Timestamp,
+    ends: Timestamp,
+) -> Result<(), Error> {
+    sqlx::query("insert into certificates (fingerprint, computer_id, made, ends) values ($1, $2, $3, $4)")
+        .bind(fingerprint.to_string())
+        .bind(computer.to_string())
+        .bind(made.millis())
+        .bind(ends.millis())
+        .execute(tx)
+        .await?;
     Ok(())
+}
+
+/// When the last certificate of a computer was made. Those that have ended are forgotten.
+pub async fn last_certificate(
+    tx: &mut AnyConnection,
+    computer: ComputerId,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Error> {
+    sqlx::query("delete from certificates where computer_id = $1 and ends < $2")
+        .bind(computer.to_string())
+        .bind(now.millis())
+        .execute(&mut *tx)
+        .await?;
+    let row = sqlx::query("select max(made) as made from certificates where computer_id = $1")
+        .bind(computer.to_string())
+        .fetch_one(tx)
+        .await?;
+    time(&row, "made")
 }
 
 /// Shuts a computer out, once; gives what it called itself.

@@ -1,10 +1,15 @@
 //! Enrolling.
 
 use axum::http::Method;
+use elevon_policy::application::Sha256;
 use elevon_policy::id::GroupId;
 use elevon_policy::time::Span;
 use elevon_server::auth::Role;
 use elevon_server::computers;
+use elevon_wire::channel::Renewed;
+use elevon_wire::signed::digest;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::json;
 
 use crate::endpoint::{Endpoint, enrollment, send};
@@ -18,6 +23,7 @@ crate::on_both_engines!(
     the_same_name_twice_is_two_computers,
     whoever_enrolls_joins_the_tokens_group,
     computers_are_listed_with_what_they_hold,
+    a_certificate_is_renewed_when_a_third_is_left,
 );
 
 async fn enroll(site: &Site, secret: &str, host_name: &str) -> crate::site::Answer {
@@ -116,4 +122,48 @@ async fn computers_are_listed_with_what_they_hold(site: Site) {
     assert!(row.online);
     site.later(Span::from_mins(5));
     assert!(!computers::find(&site.app, &site.reader(), computer.id).await.unwrap().online);
+}
+
+async fn a_certificate_is_renewed_when_a_third_is_left(site: Site) {
+    let mut computer = Endpoint::enroll(&site, "web1").await;
+    let asks = async |certificate: Sha256| -> (Option<Sha256>, u64) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let request = rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
+        let body = json!({ "certificate_request": request });
+        let path = "/channel/v1/certificate";
+        let answer = send(&site, Some(certificate), Method::POST, path, Some(body)).await.ok();
+        let renewed: Renewed = serde_json::from_value(answer).unwrap();
+        let fingerprint = |pem: String| digest(&CertificateDer::from_pem_slice(pem.as_bytes()).unwrap());
+        (renewed.certificate.map(fingerprint), renewed.again)
+    };
+    let day = 24 * 3600;
+    let (early, again) = asks(computer.certificate).await;
+    assert!(early.is_none() && (264 * day..267 * day).contains(&again), "{again}");
+    site.later(Span::from_secs(again));
+    let (new, again) = asks(computer.certificate).await;
+    let new = new.expect("it is due");
+    assert!((264 * day..267 * day).contains(&again), "{again}");
+
+    // Both are good until the old one ends; another is made only where the answer may have gone lost.
+    let old = computer.certificate;
+    for certificate in [old, new] {
+        assert!(asks(certificate).await.0.is_none());
+        computer.certificate = certificate;
+        computer.sheet(&site).await;
+    }
+    site.later(Span::from_days(4));
+    assert!(asks(old).await.0.is_some_and(|third| third != new && third != old));
+    assert!(asks(new).await.0.is_none());
+    let token = site.token(Role::Auditor).await;
+    let told = site.get(&token, "events?kind=computer.certificate_renewed").await.ok();
+    assert_eq!(told["items"].as_array().unwrap().len(), 2);
+
+    let body = json!({ "certificate_request": "nonsense" });
+    site.later(Span::from_days(100));
+    send(&site, Some(old), Method::POST, "/channel/v1/certificate", Some(body)).await.refused(422, "PKCS");
+    computers::revoke(&site.app, &site.administrator(), computer.id).await.unwrap();
+    for certificate in [old, new] {
+        computer.certificate = certificate;
+        computer.ask(&site, "after=0&wait=0").await.refused(403, "not enrolled");
+    }
 }

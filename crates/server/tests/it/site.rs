@@ -12,7 +12,7 @@ use elevon_policy::time::{Span, Timestamp};
 use elevon_server::app::{App, chance};
 use elevon_server::auth::{Actor, Administrator, Approver, Owner, Reader, Role};
 use elevon_server::clock::Clock;
-use elevon_server::config::Config;
+use elevon_server::config::{AGENT_CERTIFICATE_LIFE, Config};
 use elevon_server::db::Db;
 use elevon_server::keys::Keys;
 use elevon_server::{accounts, audit, router};
@@ -84,6 +84,7 @@ impl Site {
             public_url: "https://localhost:8443".to_owned(),
             agents_address: "localhost:8444".to_owned(),
             database_url,
+            agent_certificate_life: AGENT_CERTIFICATE_LIFE,
         };
         // Certificates are checked against the real clock.
         let clock = Clock::moved(Clock::System.now());
