@@ -72,6 +72,11 @@ impl Given {
             terminal: fds.next(),
         })
     }
+
+    /// Lets go of all the rest.
+    fn only_terminal(self) -> Option<OwnedFd> {
+        self.terminal
+    }
 }
 
 /// Becomes a monitor, in the forked child: makes itself ready, and waits on this line for the plan.
@@ -111,10 +116,12 @@ fn watch(mut line: Connection) -> Result<(), Lost> {
         Ok(program) => program,
         Err(errno) => return line.send(&FromMonitor::Failed(errno)),
     };
-    // From here on the monitor holds nothing of the user's.
-    let behind = given.terminal.as_ref().filter(|_| !starts_in_front(&given));
+    // From here on the monitor holds nothing of the user's. What it owns is let go by its owner: closed below it, each would be
+    // closed a second time at the end.
+    let in_front = starts_in_front(&given);
+    let behind = given.only_terminal().filter(|_| !in_front);
     let mut kept = vec![2, line.socket().as_raw_fd(), signals.as_raw_fd()];
-    kept.extend(behind.map(AsRawFd::as_raw_fd));
+    kept.extend(behind.as_ref().map(AsRawFd::as_raw_fd));
     syscall::close_all_but(&kept)?;
     line.send(&FromMonitor::Started)?;
     loop {
@@ -128,7 +135,7 @@ fn watch(mut line: Connection) -> Result<(), Lost> {
             let signal = match message {
                 ToMonitor::Signal(signal) => signal,
                 ToMonitor::Continue => {
-                    if let Some(terminal) = behind {
+                    if let Some(terminal) = &behind {
                         tcsetpgrp(terminal, program)?;
                     }
                     libc::SIGCONT
