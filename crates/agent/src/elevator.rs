@@ -36,6 +36,8 @@ struct Line {
     records: Option<Vec<Signed>>,
     /// Counts answers to documents, so that whoever handed one over can wait for the next.
     answers: u64,
+    /// Counts lost connections, so that whoever waits for an answer on one does not wait on for it on the next.
+    losses: u64,
     refused: Option<String>,
 }
 
@@ -133,7 +135,9 @@ impl Elevator {
     }
 
     fn forget(&self) {
-        *self.line() = Line::default();
+        let mut line = self.line();
+        *line = Line { losses: line.losses + 1, ..Line::default() };
+        drop(line);
         self.changed.notify_all();
     }
 
@@ -168,9 +172,16 @@ impl Elevator {
 
     /// Hands documents over, and waits for what becomes of them.
     pub(crate) fn hand_over(&self, State { sheet, bundle }: State) -> Taken {
-        let before = self.line().answers;
+        let (before, losses) = {
+            let line = self.line();
+            (line.answers, line.losses)
+        };
         self.say(&FromAgent::State { sheet: Box::new(sheet), bundle: bundle.map(Box::new) });
-        let line = self.until(|line| line.socket.is_none() || line.answers != before);
+        let line =
+            self.until(|line| line.socket.is_none() || line.losses != losses || line.answers != before);
+        if line.losses != losses {
+            return Taken::Unknown;
+        }
         match (&line.refused, line.holds) {
             (Some(cause), _) => Taken::No(cause.clone()),
             (None, Some(holds)) => Taken::Yes(holds),
@@ -180,9 +191,14 @@ impl Elevator {
 
     /// The events behind this number; none when the connection is lost meanwhile.
     pub(crate) fn pull(&self, after: u64) -> Option<Vec<Signed>> {
-        self.line().records = None;
+        let losses = {
+            let mut line = self.line();
+            line.records = None;
+            line.losses
+        };
         self.say(&FromAgent::Events { after });
-        let mut line = self.until(|line| line.socket.is_none() || line.records.is_some());
+        let mut line =
+            self.until(|line| line.socket.is_none() || line.losses != losses || line.records.is_some());
         line.records.take()
     }
 

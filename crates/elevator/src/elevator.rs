@@ -49,6 +49,8 @@ pub(crate) struct Elevator {
     pub(crate) known: Known,
     /// Threads that wait for a decision, or for events to send.
     pub(crate) waiting: Waiting,
+    /// Held while a request is made, from the look for one like it until that would find it.
+    pub(crate) asking: Mutex<()>,
     /// How many agents are connected: none or one, but for a moment.
     pub(crate) agents: AtomicUsize,
     /// How far the elevator itself is confined.
@@ -85,6 +87,7 @@ impl Elevator {
             spawner,
             known: Known::new(Packages::open(Path::new("/"), &config.state_dir)),
             waiting: Waiting::default(),
+            asking: Mutex::new(()),
             agents: AtomicUsize::new(0),
             own,
             journal: Mutex::new(None),

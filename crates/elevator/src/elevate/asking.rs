@@ -2,6 +2,7 @@
 
 use std::ffi::CString;
 use std::os::fd::AsRawFd;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use elevon_policy::event::{DenyReason, What};
@@ -27,16 +28,14 @@ const MOST_PENDING: usize = 20;
 impl Attempted<'_> {
     /// Makes the request, or joins the one that is pending, and waits for the decision. Nothing when it was approved.
     pub(super) fn ask(&mut self, line: &mut Connection, offered: &Offered) -> Result<Option<Refused>, Lost> {
-        let pending = self.pending(offered);
-        let joined = pending.is_some();
-        let request = match pending {
-            Some(pending) => pending,
+        let (request, joined) = match self.pending(offered) {
+            Some(pending) => (pending, true),
             None => {
                 if self.run.duration.is_none() || self.run.justification.is_none() {
                     self.ask_person(line, offered)?;
                 }
-                match offered.terms(&self.run, true).and_then(|asked| self.make_request(offered, asked)) {
-                    Ok(made) => made,
+                match offered.terms(&self.run, true).and_then(|asked| self.join_or_make(offered, asked)) {
+                    Ok(request) => request,
                     Err(refused) => return Ok(Some(refused)),
                 }
             }
@@ -63,6 +62,15 @@ impl Attempted<'_> {
         let argv = (offer.terms.arguments == Covers::ExactArguments).then_some(argv.as_slice());
         let (user, holdings) = (&self.visitor.caller.user, &self.elevator.holdings);
         holdings.pending_like(user, application, offer.terms.runs_as, argv, *now)
+    }
+
+    /// The request, and whether another run made it meanwhile.
+    fn join_or_make(&self, offered: &Offered, asked: Asked) -> Result<(ElevationRequest, bool), Refused> {
+        let _turn = self.elevator.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.pending(offered) {
+            Some(pending) => Ok((pending, true)),
+            None => self.make_request(offered, asked).map(|made| (made, false)),
+        }
     }
 
     fn make_request(&self, offered: &Offered, asked: Asked) -> Result<ElevationRequest, Refused> {
