@@ -34,8 +34,9 @@ impl Event {
 pub struct Journal {
     folder: PathBuf,
     behind: u64,
-    /// How far each segment was read.
-    read: BTreeMap<PathBuf, u64>,
+    /// The segments, and how far each was read. They stay open: one that the server has whole may be removed before it was
+    /// read to its end.
+    read: BTreeMap<PathBuf, (File, u64)>,
     events: Vec<Event>,
 }
 
@@ -47,14 +48,18 @@ impl Journal {
 
     /// All events, read to the end as it is now.
     pub fn events(&mut self) -> Result<&[Event]> {
-        let mut segments: Vec<PathBuf> = fs::read_dir(&self.folder)
-            .with_context(|| format!("read {}", self.folder.display()))?
-            .flatten()
-            .map(|entry| entry.path())
-            .collect();
-        segments.sort();
-        for segment in segments {
-            self.read_on(&segment)?;
+        let entries =
+            fs::read_dir(&self.folder).with_context(|| format!("read {}", self.folder.display()))?;
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if !self.read.contains_key(&path)
+                && let Ok(file) = File::open(&path)
+            {
+                self.read.insert(path, (file, 0));
+            }
+        }
+        for (path, (file, offset)) in &mut self.read {
+            let events = read_on(file, offset).with_context(|| path.display().to_string())?;
+            self.events.extend(events.into_iter().filter(|event| event.number > self.behind));
         }
         Ok(&self.events)
     }
@@ -63,25 +68,19 @@ impl Journal {
     pub fn last(&self) -> u64 {
         self.events.last().map_or(self.behind, |event| event.number)
     }
+}
 
-    fn read_on(&mut self, segment: &Path) -> Result<()> {
-        // A segment that the server has whole may be removed at any moment.
-        let Ok(mut file) = File::open(segment) else { return Ok(()) };
-        let offset = self.read.entry(segment.to_owned()).or_default();
-        ensure!(file.metadata()?.len() >= *offset, "{} became shorter", segment.display());
-        file.seek(SeekFrom::Start(*offset))?;
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
-        // The last line may be half written at this moment.
-        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
-            *offset += u64::try_from(line.len())?;
-            let event = read(line)?;
-            if event.number > self.behind {
-                self.events.push(event);
-            }
-        }
-        Ok(())
-    }
+/// The whole records behind this place in a segment.
+fn read_on(file: &mut File, offset: &mut u64) -> Result<Vec<Event>> {
+    ensure!(file.metadata()?.len() >= *offset, "it became shorter");
+    file.seek(SeekFrom::Start(*offset))?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    // The last line may be half written at this moment.
+    let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let events = lines.clone().map(read).collect();
+    *offset += lines.map(|line| line.len() as u64).sum::<u64>();
+    events
 }
 
 fn read(line: &str) -> Result<Event> {

@@ -18,6 +18,10 @@ impl Ground {
     /// All of it, the next request included; how many events were compared.
     pub(crate) fn is_sound(&mut self, story: &mut Story) -> Result<usize> {
         story.clicked();
+        let said = self.site.log();
+        for word in ["panicked", "fatal runtime error"] {
+            ensure!(!said.contains(word), "a program has {word}");
+        }
         self.next_request_is_served()?;
         self.nothing_is_left(story)?;
         self.records_agree(story)
