@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use elevon_e2e::clock::{SOON, until};
+use elevon_e2e::clock::{SOON, until, until_true};
 use elevon_e2e::corpus::Case;
+use elevon_e2e::process::lives;
 use elevon_e2e::program::Program;
 
 use crate::ground::{Ground, Kind};
@@ -65,13 +66,13 @@ fn killed_before(ground: &mut Ground, thread: &str, starts: bool, place: u32) ->
     let mut story = Story::stubborn(ground, "30m");
     story.comes_to_run(ground)?;
     story.is_revoked(ground)?;
+    // Only from here on is it sure not to be killed any more.
+    debugger.stop()?;
     let killed = !Path::new(&status).exists();
     if killed {
         // It may be on its way still.
-        debugger.exit(SOON)?;
+        until_true("the elevator to be gone", SOON, || !lives(elevator))?;
         ground.restart_what_ended()?;
-    } else {
-        debugger.stop()?;
     }
     ends_well(ground, &mut story)?;
     Ok(killed)

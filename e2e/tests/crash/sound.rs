@@ -31,7 +31,12 @@ impl Ground {
     fn next_request_is_served(&mut self) -> Result<()> {
         let mut next = Story::brief(self);
         next.comes_to_run(self).context("the next request was not served")?;
-        ensure!(next.asked == 1, "the next request was not served at once, but at try {}", next.asked);
+        ensure!(
+            next.asked == 1,
+            "the next request was not served at once, but at try {}: {}",
+            next.asked,
+            next.told
+        );
         Ok(())
     }
 

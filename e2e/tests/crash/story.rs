@@ -38,6 +38,8 @@ pub(crate) struct Story {
     pub(crate) client: Option<Program>,
     /// How often it was asked for.
     pub(crate) asked: u32,
+    /// What the client said before it was asked for again.
+    pub(crate) told: String,
     /// What an approver or administrator has under way.
     clicked: Option<JoinHandle<Result<Value>>>,
     /// Whether someone has to agree.
@@ -72,6 +74,7 @@ impl Story {
             journal: Journal::behind(&ground.state(), ground.compared),
             client: None,
             asked: 0,
+            told: String::new(),
             clicked: None,
             approval: true,
         }
@@ -213,16 +216,19 @@ impl Story {
     pub(crate) fn comes_to_run(&mut self, ground: &mut Ground) -> Result<()> {
         self.clicked();
         let ran = back("it to run after all", || {
-            if self.has_run()? {
-                return Ok(Some(()));
-            }
-            ground.restart_what_ended()?;
+            // Looked at first: what it did before its end must not be missed.
             let ended = match &mut self.client {
                 Some(client) => client.ended()?.is_some(),
                 None => true,
             };
+            if self.has_run()? {
+                return Ok(Some(()));
+            }
+            ground.restart_what_ended()?;
             if ended {
                 ensure!(self.asked < 6, "it was asked for {} times in vain: {}", self.asked, self.said());
+                // What it was told before is for a failure's report.
+                self.told = self.said();
                 self.ask(ground)?;
             }
             if self.approval
