@@ -36,8 +36,8 @@ pub struct Flags {
     /// sqlite:PATH or postgres://…
     #[arg(long, global = true, value_name = "URL")]
     pub database_url: Option<String>,
-    /// How long agents' certificates are good, such as 2160h; they are renewed when a third of it is left
-    #[arg(long, global = true, value_name = "DURATION")]
+    /// How long agents' certificates are good
+    #[arg(long, global = true, value_name = "TIME")]
     pub agent_certificate_life: Option<Span>,
 }
 

@@ -57,6 +57,9 @@ pub(super) enum Kind<'a> {
     Free,
 }
 
+/// What words that stand below are indented by, more than what they are about.
+const BELOW: &str = "        ";
+
 impl Page {
     /// Asks a program, and each of its commands, for their pages.
     pub(super) fn of(executable: &Path, words: &[String]) -> Result<Self> {
@@ -83,14 +86,23 @@ impl Page {
     fn read(words: &[String], text: &str) -> Result<(Self, Vec<(String, String)>)> {
         let mut page = Self { words: words.to_vec(), ..Self::default() };
         let mut commands = Vec::new();
-        let (mut heading, mut paragraph) = ("", String::new());
+        let (mut heading, mut paragraph, mut alone) = ("", String::new(), None);
         for line in text.lines().chain([""]) {
             if line.is_empty() {
                 page.keep(&mut paragraph);
             } else if let Some(usage) = line.strip_prefix("Usage: ") {
                 page.usage = usage.to_owned();
             } else if let Some(row) = line.strip_prefix("  ") {
-                let (left, what) = row.trim().split_once("  ").context(format!("no word about {row}"))?;
+                // Where some words do not fit beside, all stand below what they are about.
+                let row = match alone.take() {
+                    None => row.trim().to_owned(),
+                    Some(left) if row.starts_with(BELOW) => format!("{left}  {}", row.trim()),
+                    Some(left) => bail!("no word about {left}"),
+                };
+                let Some((left, what)) = row.split_once("  ") else {
+                    alone = Some(row);
+                    continue;
+                };
                 let (left, what) = (left.to_owned(), what.trim().to_owned());
                 match heading {
                     "Commands" if left == "help" => {}
@@ -109,6 +121,9 @@ impl Page {
                 paragraph.push_str(line);
                 paragraph.push('\n');
             }
+        }
+        if let Some(left) = alone {
+            bail!("no word about {left}");
         }
         ensure!(!page.about.is_empty() && !page.usage.is_empty(), "expected what it is for, and `Usage:`");
         let (arguments, _) = synopsis(&page.usage, words.len())?;
@@ -289,9 +304,19 @@ mod tests {
     }
 
     #[test]
+    fn words_may_stand_below_what_they_are_about() {
+        let text = "Do it.\n\nUsage: p\n\nOptions:\n      --role <ROLE>\n          owner or auditor\n  \
+                    -q, --quiet\n          less\n";
+        let (page, _) = Page::read(&words("p"), text).expect("understood");
+        assert_eq!(page.options[0].kind(), Some(Kind::OneOf(vec!["owner", "auditor"])));
+        assert_eq!(page.options[1].spellings(), ["-q", "--quiet"]);
+    }
+
+    #[test]
     fn what_is_not_understood_is_an_error() {
         for text in [
             "Do it.\n",
+            "Do it.\n\nUsage: p\n\nOptions:\n      --bare\n      --role <ROLE>  owner\n",
             "Do it.\n\nUsage: p\n\nOptions:\n  --bare\n",
             "Do it.\n\nUsage: p\n\nOptions:\n  -x  no long name\n",
             "Do it.\n\nUsage: p\n\nOther things:\n  a  b\n",
