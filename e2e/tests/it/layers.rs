@@ -1,12 +1,12 @@
 //! The layers that end a process tree, one without the other.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use elevon_e2e::clock::{SOON, until, until_true};
 use elevon_e2e::leftovers::cgroup_root;
+use elevon_e2e::process::{children, gone};
 use elevon_e2e::program::{Program, run};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -55,32 +55,30 @@ fn a_new_elevator_ends_what_an_old_one_started() -> Result<()> {
 }
 
 /// The only child of a process, once it has one.
-fn child(of: Pid) -> Result<Pid> {
-    let path = format!("/proc/{0}/task/{0}/children", of.as_raw_nonzero());
-    until("a child", SOON, || {
-        let children = fs::read_to_string(&path)?;
-        let mut children = children.split_whitespace().map(str::parse);
-        Ok(children.next().transpose()?.and_then(Pid::from_raw).filter(|_| children.next().is_none()))
-    })
+fn child(of: i32) -> Result<i32> {
+    until("an only child", SOON, || Ok(<[i32; 1]>::try_from(children(of)).ok())).map(|[child]| child)
 }
 
 /// One session is made ahead of the launch that will need it: dead, it is replaced, and it does not outlive the elevator.
 #[test]
 fn a_session_made_ahead_is_replaced_when_it_dies_and_ends_with_the_elevator() -> Result<()> {
     let mut scene = Scene::set()?;
-    let spawner = child(scene.site.elevator.as_ref().context("it runs")?.pid())?;
-    let lives = |pid: Pid| Path::new("/proc").join(pid.as_raw_nonzero().to_string()).exists();
+    let elevator = scene.site.elevator.as_ref().context("it runs")?.pid();
+    let spawner = child(elevator.as_raw_nonzero().get())?;
     let ahead = child(spawner)?;
     let monitor = child(ahead)?;
-    kill_process(ahead, Signal::KILL)?;
-    until_true("its monitor to be gone with it", SOON, || !lives(ahead) && !lives(monitor))?;
+    kill_process(Pid::from_raw(ahead).context("a process")?, Signal::KILL)?;
+    gone(ahead, SOON)?;
+    gone(monitor, SOON)?;
     scene.elevated(&["true"], b"")?.expect(0);
     let ahead = child(spawner)?;
     let monitor = child(ahead)?;
     let cgroups = scene.site.cgroup().context("a control group")?.join("elevon");
     assert!(cgroups.exists());
     scene.site.elevator.take().context("it runs")?.kill()?;
-    until_true("both to be gone", SOON, || !lives(ahead) && !lives(monitor) && !cgroups.exists())
+    gone(ahead, SOON)?;
+    gone(monitor, SOON)?;
+    until_true("their control groups to be gone", SOON, || !cgroups.exists())
 }
 
 /// In a mount namespace of its own, the elevator finds no cgroup v2 it can write to: the other layers still end the tree,
