@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use elevon_e2e::clock::SOON;
 use elevon_e2e::process::children;
-use elevon_e2e::program::run;
+use elevon_e2e::program::{Program, run};
 
 use crate::ground::Ground;
 
@@ -93,13 +93,29 @@ fn descriptors(pid: i32) -> Result<Vec<String>> {
         .collect())
 }
 
+/// A program that runs until a file is there, and the processes it runs under.
+struct Held {
+    go_on: PathBuf,
+    running: Program,
+    elevator: i32,
+    spawner: i32,
+    session: i32,
+}
+
+impl Held {
+    fn start(ground: &Ground) -> Result<Self> {
+        let go_on = ground.home("go-on");
+        let running =
+            ground.left_running(&[&ground.path("free/probe"), "--hold", &go_on.to_string_lossy()])?;
+        let (_, session) = ground.running()?;
+        let elevator = ground.elevator_pid().context("it runs")?;
+        let spawner = children(elevator).first().copied().context("the spawner")?;
+        Ok(Self { go_on, running, elevator, spawner, session })
+    }
+}
+
 fn daemons_hold_no_descriptor_that_is_not_theirs(ground: &mut Ground) -> Result<String> {
-    let go_on = ground.home("go-on");
-    let mut running =
-        ground.left_running(&[&ground.path("free/probe"), "--hold", &go_on.to_string_lossy()])?;
-    let (_, session) = ground.running()?;
-    let elevator = ground.elevator_pid().context("it runs")?;
-    let spawner = children(elevator).first().copied().context("the spawner")?;
+    let Held { go_on, mut running, spawner, session, .. } = Held::start(ground)?;
     let state = ground.site.tree.join("elevator").to_string_lossy().into_owned();
     let mut seen = Vec::new();
     for (name, pid) in [("spawner", spawner), ("session", session)] {
@@ -196,12 +212,7 @@ fn a_dying_elevator_leaves_no_core(ground: &mut Ground) -> Result<String> {
     let limits = ["prlimit", "--core=unlimited:unlimited"];
     let mut command = ground.site.elevator_command_under(&limits, &["run"])?;
     ground.site.start_elevator_as(&mut command)?;
-    let go_on = ground.home("go-on");
-    let mut running =
-        ground.left_running(&[&ground.path("free/probe"), "--hold", &go_on.to_string_lossy()])?;
-    let (_, session) = ground.running()?;
-    let elevator = ground.elevator_pid().context("it runs")?;
-    let spawner = children(elevator).first().copied().context("the spawner")?;
+    let Held { go_on, mut running, elevator, spawner, session } = Held::start(ground)?;
     let cores = || below_one(Path::new("/"));
     let before = cores();
     for pid in [session, elevator, spawner] {
