@@ -1,9 +1,8 @@
 //! `elevon explain`: the verdict first, then why, then what to do.
 
-use elevon_policy::application::Lane;
-use elevon_policy::decide::{Offer, Reason, Refusal, Verdict};
+use elevon_policy::advice::{self, Standing, ToDo};
+use elevon_policy::decide::{Decision, Offer, Reason, Verdict};
 use elevon_policy::lists::Way;
-use elevon_policy::rule::{Finding, Missing, Specificity};
 use elevon_policy::time::Timestamp;
 use elevon_wire::conversation::Explained;
 
@@ -19,7 +18,7 @@ pub(crate) fn answer(explained: &Explained, style: Style, now: Timestamp) -> Str
     }
     text.push_str(&format!("\n{bold}Why{plain}\n"));
     for reason in &explained.decision.reasons {
-        text.push_str(&format!("  - {reason}\n"));
+        text.push_str(&format!("  - {}\n", reasoned(&explained.decision, reason)));
     }
     if explained.decision.reasons.is_empty() {
         text.push_str("  - none of the lists for you on this computer has a rule about it\n");
@@ -49,7 +48,7 @@ fn verdict(explained: &Explained, now: Timestamp) -> String {
 }
 
 fn offered(name: &str, component: bool, offer: &Offer) -> String {
-    let (list, how, most) = (offer.name.visible(), how(offer.specificity), offer.terms.durations.maximum);
+    let (list, how, most) = (offer.name.visible(), offer.specificity.how(), offer.terms.durations.maximum);
     match offer.way {
         Way::Automatic if component => {
             format!("Yes, for the asking: “{list}” has {name} {how}, and it is recorded.")
@@ -65,136 +64,30 @@ fn offered(name: &str, component: bool, offer: &Offer) -> String {
     }
 }
 
-fn how(specificity: Specificity) -> &'static str {
-    match specificity {
-        Specificity::AllAllowed => "among all allowed applications",
-        Specificity::FolderPath => "by its folder",
-        Specificity::Clsid => "by its component",
-        Specificity::Vendor => "by its vendor",
-        Specificity::Product => "by its product",
-        Specificity::VerifiedExecutable => "as a verified executable",
-        Specificity::FileHash => "by its SHA-256",
-    }
-}
-
 fn to_do(explained: &Explained) -> Vec<String> {
-    let separator = if explained.application.component.is_some() { "--component" } else { "--" };
-    let command = format!("elevon run {separator} {}", shell_words(&explained.argv));
-    match &explained.decision.verdict {
-        Verdict::Launch { .. } | Verdict::Offered { .. } => vec![command],
-        Verdict::Refused { refusal: Refusal::NotListed } => not_listed(explained),
-        Verdict::Refused { refusal: Refusal::Locked { .. } } => {
-            vec!["Nothing helps while the lock is there; ask an administrator to lift it.".into()]
+    match advice::to_do(&explained.decision, &explained.application) {
+        ToDo::Run => {
+            let separator = if explained.application.component.is_some() { "--component" } else { "--" };
+            vec![format!("elevon run {separator} {}", shell_words(&explained.argv))]
         }
-        Verdict::Refused { refusal: Refusal::Blocked { name, .. } } => vec![format!(
-            "No other list can allow it; ask an administrator whether the blocklist “{}” should have it.",
-            name.visible()
-        )],
-        Verdict::Refused { refusal: Refusal::Denied { name, .. } } => vec![format!(
-            "No other rule can allow it; ask an administrator whether “{}” should deny it.",
-            name.visible()
-        )],
-        Verdict::Refused { refusal: Refusal::Off { name, .. } } => {
-            vec![format!("Ask an administrator to turn elevation on for it in “{}”.", name.visible())]
+        ToDo::Told { sentence, pass_on } => {
+            std::iter::once(sentence).chain(pass_on.map(|name| format!("  {name}"))).collect()
         }
     }
 }
 
-/// What an administrator would need to do depends on what nearly matched.
-fn not_listed(explained: &Explained) -> Vec<String> {
-    if explained.application.component.is_some() {
-        return vec![
-            "Ask an administrator to add it to a privileged application list that is deployed to you, as a component:".into(),
-            format!("  {}", explained.application.name().visible()),
-        ];
-    }
-    let reasons = explained.decision.reasons.iter();
-    let nearly =
-        reasons.filter_map(|reason| Some((reason, nearly(reason)?))).min_by_key(|(_, missing)| far(missing));
-    let mut lines = vec![match nearly {
-        Some((_, Missing::TrustedPath { lane: Lane::Untrusted { component, because } })) => format!(
-            "A rule on folders or packages holds only where nobody but root can change anything, and {} {}. An administrator can install it elsewhere, or list it by its SHA-256:",
-            component.visible(),
-            because.sentence()
-        ),
-        Some((reason, Missing::OtherBytes)) => format!(
-            "“{}” has a file of this name with other bytes, perhaps another version. If this one is right, ask an administrator to list it too, by its SHA-256:",
-            reason.name.visible()
-        ),
-        Some((reason, Missing::Arguments)) => {
-            return vec![format!(
-                "“{}” has it with other arguments; run it with those, or ask an administrator to widen the rule.",
-                reason.name.visible()
-            )];
-        }
-        Some((reason, Missing::SubFolders)) => {
-            return vec![format!(
-                "“{}” has the folder above, without the folders below it; ask an administrator to include them.",
-                reason.name.visible()
-            )];
-        }
-        Some((reason, Missing::NotAllowed)) => format!(
-            "“{}” is for allowed applications. Ask an administrator to allow it on an allowlist that is deployed to you, for instance by its SHA-256:",
-            reason.name.visible()
-        ),
-        Some((_, Missing::Unmodified)) => {
-            return vec![
-                "It is not the file that its package recorded. Install the package again; if it is meant to differ, ask an administrator to list it by its SHA-256.".into(),
-            ];
-        }
-        Some((reason, Missing::Version { minimum, .. })) => {
-            return vec![format!(
-                "“{}” wants version {} at least; update the package.",
-                reason.name.visible(),
-                minimum.visible()
-            )];
-        }
-        Some((reason, Missing::VerifiedVendor)) => format!(
-            "“{}” wants a vendor that a signature stands behind: one whose signed package index lists this very version. Update the package lists, or ask an administrator to list the file by its SHA-256:",
-            reason.name.visible()
-        ),
-        Some((reason, Missing::Package)) => format!(
-            "“{}” has a program of this name, but from a package, and no package owns this file. Start the packaged one, or ask an administrator to list this one by its SHA-256:",
-            reason.name.visible()
-        ),
-        Some((reason, Missing::OtherVendor { .. })) => format!(
-            "“{}” has this product from another vendor. If this one is right, ask an administrator to list it too, for instance by its SHA-256:",
-            reason.name.visible()
-        ),
-        Some((_, Missing::TrustedPath { lane: Lane::Trusted })) | None => {
-            "Ask an administrator to add it to a privileged application list that is deployed to you, for instance by its SHA-256:".into()
-        }
-    }];
-    lines.push(format!("  {}", explained.application.sha256));
-    lines
-}
-
-fn nearly(reason: &Reason) -> Option<&Missing> {
-    match &reason.finding {
-        Finding::Nearly { missing } => Some(missing),
-        _ => None,
-    }
-}
-
-/// How far a rule was from matching: what to do follows from the one that came closest.
-fn far(missing: &Missing) -> u8 {
-    match missing {
-        Missing::TrustedPath { .. } => 0,
-        Missing::Arguments => 1,
-        Missing::Unmodified => 2,
-        Missing::Version { .. } => 3,
-        Missing::VerifiedVendor => 4,
-        Missing::SubFolders => 5,
-        Missing::Package => 6,
-        Missing::OtherBytes => 7,
-        Missing::OtherVendor { .. } => 8,
-        Missing::NotAllowed => 9,
+/// What a policy had to say, and what became of it.
+fn reasoned(decision: &Decision, reason: &Reason) -> String {
+    match decision.standing(reason) {
+        Standing::Decides => format!("{reason}: this decides"),
+        Standing::Overruled(over) => format!("{reason}, but {}", over.sentence()),
+        Standing::Allows | Standing::Short => reason.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use elevon_policy::application::{Application, Distrust, Sha256, User};
+    use elevon_policy::application::{Application, Distrust, Lane, Sha256, User};
     use elevon_policy::bundle::{Bundle, Deployed, DeployedTo};
     use elevon_policy::decide::{Attempt, Holdings, decide};
     use elevon_policy::id::{ComputerId, PolicyId, RuleId, Version};
@@ -309,7 +202,12 @@ mod tests {
 
         let refused = explained(&blocked, "/opt/tools/tool", Lane::Trusted);
         assert!(refused.starts_with("No: tool is refused; the blocklist “Never” blocks it.\n"), "{refused}");
-        assert!(refused.contains("  - blocklist “Never” has a rule that matches (refused)\n"), "{refused}");
+        assert!(
+            refused.contains(
+                "  - blocklist “Never” has a rule by SHA-256 that matches (refused): this decides\n"
+            ),
+            "{refused}"
+        );
         assert!(refused.contains("No other list can allow it"), "{refused}");
 
         let writable = explained(&by_folder, "/opt/tools/tool", open);

@@ -163,7 +163,11 @@ impl Refusal {
     pub fn next(&self) -> &'static str {
         match self {
             Self::Locked { .. } => "ask an administrator to lift the lock",
-            Self::Blocked { .. } | Self::Denied { .. } | Self::Off { .. } | Self::NotListed => {
+            Self::Blocked { .. } | Self::Denied { .. } => {
+                "nothing else can allow it; ask an administrator whether that list should have it"
+            }
+            Self::Off { .. } => "ask an administrator to turn elevation on for it in that list",
+            Self::NotListed => {
                 "`elevon explain` shows what was looked at; an administrator can add it to a privileged application list"
             }
         }
@@ -193,6 +197,9 @@ pub struct Reason {
     pub name: Text,
     /// Which, and which rule of it.
     pub policy: PolicyReference,
+    /// Which kind of rule; nothing of one that this version cannot read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub specificity: Option<Specificity>,
     /// What the rule found.
     pub finding: Finding,
     /// What follows from it.
@@ -209,6 +216,17 @@ pub enum ListKind {
     Allowlist,
     /// A blocklist.
     Blocklist,
+}
+
+impl ListKind {
+    /// As people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PrivilegedApplicationList => "privileged application list",
+            Self::Allowlist => "allowlist",
+            Self::Blocklist => "blocklist",
+        }
+    }
 }
 
 /// What a rule that matched leads to, and one that nearly did would.
@@ -228,24 +246,23 @@ pub enum Consequence {
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.list {
-            ListKind::PrivilegedApplicationList => "privileged application list",
-            ListKind::Allowlist => "allowlist",
-            ListKind::Blocklist => "blocklist",
+        write!(f, "{} “{}”", self.list.name(), self.name.visible())?;
+        let rule = match self.specificity.and_then(Specificity::rule) {
+            Some(kind) => format!("a rule by {kind}"),
+            None => "a rule".to_owned(),
         };
-        write!(f, "{kind} “{}”", self.name.visible())?;
         match &self.finding {
             Finding::Matches if self.policy.rule.is_none() => {
                 f.write_str(" has it among all allowed applications")?
             }
-            Finding::Matches => f.write_str(" has a rule that matches")?,
-            Finding::Differs => f.write_str(" has a rule about something else")?,
+            Finding::Matches => write!(f, " has {rule} that matches")?,
+            Finding::Differs => write!(f, " has {rule} about something else")?,
             Finding::Nearly { missing } if self.policy.rule.is_none() => {
                 write!(f, " nearly has it: {missing}")?
             }
-            Finding::Nearly { missing } => write!(f, " has a rule that nearly matches: {missing}")?,
+            Finding::Nearly { missing } => write!(f, " has {rule} that nearly matches: {missing}")?,
             Finding::CannotEvaluate { needs } => {
-                return write!(f, " has a rule that matches nothing: {}", needs.sentence());
+                return write!(f, " has {rule} that matches nothing: {}", needs.sentence());
             }
         }
         match self.consequence {
@@ -399,12 +416,13 @@ fn offers(bundle: &Bundle, attempt: &Attempt<'_>, reasons: &mut Vec<Reason>) -> 
         let source = Source::of_privileged(list);
         if list.applies_to == AppliesTo::AllAllowedApplications {
             let consequence = Consequence::Elevate { way: list.elevate };
+            let all = Some(Specificity::AllAllowed);
             if !allowed {
                 let finding = Finding::Nearly { missing: Missing::NotAllowed };
-                reasons.push(source.reason(None, finding, consequence));
+                reasons.push(source.reason(None, all, finding, consequence));
                 continue;
             }
-            reasons.push(source.reason(None, Finding::Matches, consequence));
+            reasons.push(source.reason(None, all, Finding::Matches, consequence));
             offers.push(source.offer(None, list));
         }
         for listed in list.rules.about(&features).filter(|listed| outcome(listed) != Some(Outcome::Deny)) {
@@ -499,7 +517,9 @@ impl<'a> Source<'a> {
             if finding == Finding::Differs {
                 continue;
             }
-            let reason = self.reason(readable(listed), finding, consequence);
+            let rule = readable(listed);
+            let specificity = rule.map(|rule| rule.recognises.specificity());
+            let reason = self.reason(rule, specificity, finding, consequence);
             if reason.finding == Finding::Matches {
                 matched.push(reason.policy);
             }
@@ -508,11 +528,18 @@ impl<'a> Source<'a> {
         matched
     }
 
-    fn reason(&self, rule: Option<&Rule>, finding: Finding, consequence: Consequence) -> Reason {
+    fn reason(
+        &self,
+        rule: Option<&Rule>,
+        specificity: Option<Specificity>,
+        finding: Finding,
+        consequence: Consequence,
+    ) -> Reason {
         Reason {
             list: self.kind,
             name: self.name.clone(),
             policy: self.reference(rule),
+            specificity,
             finding,
             consequence,
         }

@@ -4,6 +4,7 @@
 //! This crate is pure. It opens no file, asks no clock and draws no chance: time and randomness are arguments.
 //! A "no" is a value that carries its reasons, never an error.
 
+pub mod advice;
 pub mod application;
 pub mod bundle;
 pub mod decide;

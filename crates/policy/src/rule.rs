@@ -131,6 +131,34 @@ pub enum Specificity {
     FileHash,
 }
 
+impl Specificity {
+    /// What a rule of this kind goes by, as the end of "a rule by …"; nothing where it is no rule.
+    pub fn rule(self) -> Option<&'static str> {
+        match self {
+            Self::AllAllowed => None,
+            Self::FolderPath => Some("folder"),
+            Self::Clsid => Some("component"),
+            Self::Vendor => Some("vendor"),
+            Self::Product => Some("product"),
+            Self::VerifiedExecutable => Some("verified executable"),
+            Self::FileHash => Some("SHA-256"),
+        }
+    }
+
+    /// How a list has an application by such a match, as the end of "the list has it …".
+    pub fn how(self) -> &'static str {
+        match self {
+            Self::AllAllowed => "among all allowed applications",
+            Self::FolderPath => "by its folder",
+            Self::Clsid => "by its component",
+            Self::Vendor => "by its vendor",
+            Self::Product => "by its product",
+            Self::VerifiedExecutable => "as a verified executable",
+            Self::FileHash => "by its SHA-256",
+        }
+    }
+}
+
 /// Which arguments (without the program's own name) a rule covers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
