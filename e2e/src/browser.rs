@@ -140,6 +140,11 @@ impl Browser {
         self.call("POST", &format!("/element/{}/value", element.0), &json!({ "text": text })).map(drop)
     }
 
+    /// Empties a field.
+    pub fn clear(&self, element: &Element) -> Result<()> {
+        self.call("POST", &format!("/element/{}/clear", element.0), &json!({})).map(drop)
+    }
+
     /// Shows pages for people who like them dark, or light.
     pub fn prefer(&self, scheme: &str) -> Result<()> {
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });

@@ -80,7 +80,7 @@ fn to_do(explained: &Explained) -> Vec<String> {
 fn reasoned(decision: &Decision, reason: &Reason) -> String {
     match decision.standing(reason) {
         Standing::Decides => format!("{reason}: this decides"),
-        Standing::Overruled(over) => format!("{reason}, but {}", over.sentence()),
+        Standing::Overruled { by } => format!("{reason}, but {}", by.sentence()),
         Standing::Allows | Standing::Short => reason.to_string(),
     }
 }

@@ -1,27 +1,34 @@
 //! What a decision means for whoever asked: which policy decided, what became of the others that had a say, and what to do next.
 //! In sentences, for the terminal and for the console alike.
 
+use serde::Serialize;
+
 use crate::application::{Application, Lane};
 use crate::decide::{Consequence, Decision, ListKind, Reason, Refusal, Verdict};
 use crate::event::DenyReason;
 use crate::lists::Way;
-use crate::rule::{Finding, Missing};
+use crate::rule::{Finding, Missing, Specificity};
 
 /// What became of something that a policy had to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(tag = "standing", rename_all = "snake_case")]
 pub enum Standing {
     /// It decides.
     Decides,
     /// An allowlist's rule: because of it, the application counts as allowed.
     Allows,
     /// It matches, and something else decides.
-    Overruled(Over),
+    Overruled {
+        /// What.
+        by: Over,
+    },
     /// It does not match.
     Short,
 }
 
 /// What decides in place of a rule that matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Over {
     /// A lock.
     Lock,
@@ -69,18 +76,20 @@ impl Decision {
         if let Verdict::Refused { refusal } = &self.verdict
             && let Some(over) = beating(refusal, reason)
         {
-            return Standing::Overruled(over);
+            return Standing::Overruled { by: over };
         }
         match reason.consequence {
             Consequence::Allow => Standing::Allows,
-            _ if reason.specificity < specificity => Standing::Overruled(Over::Narrower),
-            Consequence::Elevate { way: own } if Some(own) < way => Standing::Overruled(Over::Stricter),
-            _ => Standing::Overruled(Over::Alike),
+            _ if reason.specificity < specificity => Standing::Overruled { by: Over::Narrower },
+            Consequence::Elevate { way: own } if Some(own) < way => {
+                Standing::Overruled { by: Over::Stricter }
+            }
+            _ => Standing::Overruled { by: Over::Alike },
         }
     }
 
     /// How narrow the rule is by which elevation is turned off.
-    fn off(&self, refusal: &Refusal) -> Option<crate::rule::Specificity> {
+    fn off(&self, refusal: &Refusal) -> Option<Specificity> {
         let policy = refusal.policy()?;
         let turned_off = self.reasons.iter().find(|reason| {
             reason.policy == policy && reason.consequence == Consequence::Elevate { way: Way::Off }
@@ -103,7 +112,8 @@ fn beating(refusal: &Refusal, reason: &Reason) -> Option<Over> {
 }
 
 /// What a user can do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "to_do", rename_all = "snake_case")]
 pub enum ToDo {
     /// Run it: `elevon run` does the rest.
     Run,

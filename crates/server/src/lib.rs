@@ -26,3 +26,4 @@ pub mod router;
 pub mod serve;
 pub mod sweep;
 pub mod tls;
+pub mod trials;

@@ -18,6 +18,8 @@ pub fn document() -> Value {
         let at = paths.entry((*path).to_owned()).or_insert_with(|| json!({}));
         at[method.to_lowercase()] = operation(method, path, *needs);
     }
+    let mut schemas = schemas();
+    trial_schemas(&mut schemas);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -34,7 +36,7 @@ pub fn document() -> Value {
                 "token": { "type": "http", "scheme": "bearer", "description": "an API token; it has a role" },
                 "session": { "type": "apiKey", "in": "cookie", "name": crate::auth::session::COOKIE },
             },
-            "schemas": schemas(),
+            "schemas": schemas,
             "responses": {
                 "Problem": {
                     "description": "why it was not done, RFC 9457",
@@ -165,6 +167,13 @@ fn say(method: &str, path: &str) -> Said {
             said("deploy a version to custom groups".into(), "204", None, Some("Deploy"), &[])
         }
         (_, [_, _, "withdraw"]) => said("end its deployment".into(), "204", None, None, &[]),
+        (_, ["trials"]) => said(
+            "what would happen if a user ran an application elevated, and why; nothing is changed".into(),
+            "200",
+            json(reference("Trial")),
+            Some("Question"),
+            &[],
+        ),
         ("GET", ["requests" | "grants"]) => {
             said(format!("a part of the {plural}"), "200", json(listing(schema)), None, WHICH)
         }
@@ -315,4 +324,33 @@ fn schemas() -> Value {
         "NewPassword": object(json!(["password"]), json!({ "password": { "type": "string", "minLength": 12 } })),
         "Token": object(json!([]), json!({ "id": id, "token": text, "secret": text })),
     })
+}
+
+/// Apart from the others: so much in one document of the macro is more than it takes.
+fn trial_schemas(schemas: &mut Value) {
+    let object = |required: Value, properties: Value| json!({ "type": "object", "required": required, "properties": properties });
+    let open = |description: &str| json!({ "type": "object", "description": description });
+    let (id, time, text) = (reference("Id"), reference("Time"), reference("Word"));
+    schemas["Question"] = object(
+        json!(["user", "computer", "application"]),
+        json!({
+            "user": text, "computer": id, "at": time,
+            "application": { "type": "object", "minProperties": 1, "maxProperties": 1, "properties": {
+                "path": text, "sha256": text, "component": text,
+                "facts": open("all that a computer would measure: path, sha256, lane, package"),
+            } },
+            "arguments": { "type": "array", "items": text, "description": "without the program's own name" },
+        }),
+    );
+    schemas["Trial"] = object(
+        json!(["verdict", "reasons", "to_do"]),
+        json!({
+            "user": open("uid and name"), "computer": reference("Computer"), "computer_holds_it": { "type": "boolean" },
+            "application": open("what is known of it"), "argv": { "type": "array", "items": text },
+            "source": open("where that comes from"), "at": time,
+            "verdict": open("launch, offered or refused, with the grant, offer or refusal"),
+            "reasons": { "type": "array", "items": open("a list, its rule, what it found, and what became of it") },
+            "to_do": { "enum": ["run", "told"] }, "sentence": text, "pass_on": { "type": ["string", "null"] },
+        }),
+    );
 }

@@ -16,7 +16,9 @@ use crate::app::App;
 use crate::auth::{Needs, forbidden, nobody, session, token};
 use crate::error::{Error, Told, as_problems};
 use crate::policies::api::{allow, block, privileged};
-use crate::{accounts, audit, channel, computers, grants, groups, launches, openapi, pages, requests};
+use crate::{
+    accounts, audit, channel, computers, grants, groups, launches, openapi, pages, requests, trials,
+};
 
 /// What each route needs: method, path, right. The router asks here before any handler runs; tests and the API's
 /// document read it.
@@ -50,6 +52,7 @@ pub const TABLE: &[(&str, &str, Needs)] = &[
     ("PUT", "/api/v1/blocklists/{id}", Needs::Administrator),
     ("POST", "/api/v1/blocklists/{id}/deploy", Needs::Administrator),
     ("POST", "/api/v1/blocklists/{id}/withdraw", Needs::Administrator),
+    ("POST", "/api/v1/trials", Needs::Reader),
     ("GET", "/api/v1/groups", Needs::Reader),
     ("POST", "/api/v1/groups", Needs::Administrator),
     ("GET", "/api/v1/groups/{id}", Needs::Reader),
@@ -116,6 +119,7 @@ pub const TABLE: &[(&str, &str, Needs)] = &[
     ("POST", "/blocklists/{id}/deploy", Needs::Administrator),
     ("POST", "/blocklists/{id}/withdraw", Needs::Administrator),
     ("GET", "/blocklists/{id}/audit", Needs::Reader),
+    ("GET", "/try", Needs::Reader),
     // ---- console: computers, groups, reports ----
     ("GET", "/groups", Needs::Reader),
     ("GET", "/groups/new", Needs::Administrator),
@@ -210,6 +214,7 @@ fn api() -> Router<App> {
         .route("/api/v1/blocklists/{id}", get(block::find).put(block::update))
         .route("/api/v1/blocklists/{id}/deploy", post(block::deploy))
         .route("/api/v1/blocklists/{id}/withdraw", post(block::withdraw))
+        .route("/api/v1/trials", post(trials::api::try_it))
         .route("/api/v1/groups", get(groups::api::list).post(groups::api::create))
         .route("/api/v1/groups/{id}", get(groups::api::find).put(groups::api::update))
         .route("/api/v1/computers", get(computers::api::list))

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use elevon_e2e::browser::Browser;
 use elevon_e2e::clock::SOON;
 use elevon_e2e::person::Person;
-use elevon_e2e::policy::{folder, privileged};
+use elevon_e2e::policy::{application_list, folder, hash_of, privileged, sha256};
 use elevon_e2e::program::run;
 use elevon_e2e::site::{Layout, PASSWORD, Site};
 
@@ -112,5 +112,66 @@ fn the_list_shows_what_waits_and_what_equals_root() -> Result<()> {
     picture(&browser, "events")?;
     let complaints = browser.complaints()?;
     assert!(complaints.is_empty(), "the console's pages made the browser complain: {complaints:?}");
+    Ok(())
+}
+
+/// An administrator asks in the console what would happen, and why: of what was asked for, of what is blocked, of what nobody has
+/// measured. Nothing comes of it.
+#[test]
+fn an_administrator_tries_what_would_happen_in_chromium() -> Result<()> {
+    let scene = Scene::set()?;
+    let site = &scene.site;
+    let alice = site.alice.name.as_str();
+    let good = site.install("asked", "good")?;
+    let evil = site.install("asked", "evil")?;
+    site.deploy_list("blocklists", &application_list("Never these", vec![hash_of(&evil)?])?)?;
+    let (waiting, request) = scene.ask("30m", &[good.to_str().unwrap(), "--verbose"])?;
+    let browser = Browser::start(&site.tree.join("logs"), 1280, 1000)?;
+    sign_in(&browser, &site.address, "owner")?;
+    browser.open(&format!("{}/try", site.address))?;
+    let events = site.api.events()?.len();
+    let tries = |application: &str| -> Result<()> {
+        for (field, value) in [("user", alice), ("application", application)] {
+            let field = browser.find(&format!("#{field}"))?;
+            browser.clear(&field)?;
+            browser.fill(&field, value)?;
+        }
+        browser.click(&browser.find("#computer option:nth-child(2)")?)?;
+        browser.click(&browser.find("main form button.primary")?)
+    };
+    // What was asked for, under a rule by folder.
+    tries(good.to_str().unwrap())?;
+    browser.says(&format!("{alice} may run good as root on"))?;
+    browser.says("once someone has approved it")?;
+    browser.says("by folder")?;
+    browser.says("decides")?;
+    browser.says(&format!("elevon run -- {}", good.display()))?;
+    // From the request the same is one click away, arguments and all.
+    browser.click(&browser.find(&format!("#result a[href='/requests/{request}']"))?)?;
+    browser.click(&browser.find("a[href^='/try?']")?)?;
+    browser.says(&format!("elevon run -- {} --verbose", good.display()))?;
+    picture(&browser, "try")?;
+    // What a blocklist has: launched by nobody, so it is known by its bytes alone.
+    let sha256 = sha256(&evil)?.to_string();
+    tries(&sha256)?;
+    browser.says("the blocklist “Never these” blocks it")?;
+    browser.says("No other list can allow it")?;
+    // What nobody has measured, and others could change.
+    browser.open(&format!("{}/try", site.address))?;
+    browser.click(&browser.find("details summary")?)?;
+    browser.click(&browser.find("input[name=others]")?)?;
+    let new = site.programs.join("asked/new");
+    tries(new.to_str().unwrap())?;
+    browser.says(&format!("{alice} may not run new as root on"))?;
+    browser.says("nearly")?;
+    browser.says("can be written to by others")?;
+    // A question without an answer keeps what was typed.
+    tries("tool")?;
+    browser.says("Expected a path such as /usr/bin/tcpdump")?;
+    let complaints = browser.complaints()?;
+    let refused = |complaint: &String| complaint.contains("status of 422");
+    assert!(complaints.iter().all(refused), "the console's pages made the browser complain: {complaints:?}");
+    assert_eq!(site.api.events()?.len(), events, "trying is recorded nowhere");
+    drop(waiting);
     Ok(())
 }

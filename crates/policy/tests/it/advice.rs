@@ -35,10 +35,10 @@ fn the_narrowest_rule_decides_and_says_so_of_the_others() {
     let decision = policy.decide(&tool());
     let expected = [
         Standing::Allows,
-        Standing::Overruled(Over::Narrower),
+        Standing::Overruled { by: Over::Narrower },
         Standing::Decides,
-        Standing::Overruled(Over::Stricter),
-        Standing::Overruled(Over::Narrower),
+        Standing::Overruled { by: Over::Stricter },
+        Standing::Overruled { by: Over::Narrower },
     ];
     assert_eq!(standings(&decision), expected, "{:#?}", decision.reasons);
     assert_eq!(decision.reasons.get(2).and_then(|reason| reason.specificity), Some(Specificity::FileHash));
@@ -59,7 +59,7 @@ fn what_beats_everything_is_named_as_what_beat_it() {
     ];
     for (policy, over, next) in cases {
         let standings = standings(&policy.decide(&tool()));
-        assert!(standings.contains(&Standing::Overruled(over)), "{over:?} among {standings:?}");
+        assert!(standings.contains(&Standing::Overruled { by: over }), "{over:?} among {standings:?}");
         let (sentence, pass_on) = told(&policy, &tool());
         assert!(sentence.starts_with(next) && pass_on.is_none(), "{sentence}");
     }
@@ -71,8 +71,11 @@ fn a_list_that_is_off_decides_over_what_is_wider() {
         .list(list(1, Way::Off, [hash(1)]))
         .list(list(2, Way::Automatic, [hash(1)]))
         .list(list(3, Way::Automatic, [folder("/usr")]));
-    let expected =
-        [Standing::Decides, Standing::Overruled(Over::Stricter), Standing::Overruled(Over::Narrower)];
+    let expected = [
+        Standing::Decides,
+        Standing::Overruled { by: Over::Stricter },
+        Standing::Overruled { by: Over::Narrower },
+    ];
     assert_eq!(standings(&policy.decide(&tool())), expected);
     assert!(told(&policy, &tool()).0.contains("turn elevation on"));
 }

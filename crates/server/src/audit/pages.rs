@@ -12,6 +12,7 @@ use super::Filter;
 use super::told::{KINDS, Told};
 use crate::app::App;
 use crate::error::Error;
+use crate::pages::encoded;
 use crate::pages::form::Form;
 use crate::pages::frame::{Frame, Place};
 use crate::{computers, policies};
@@ -122,18 +123,9 @@ where
     form.read(name)
 }
 
-/// As browsers send a date with a time, in UTC like every time here.
 fn time(form: &mut Form, name: &str) -> Option<Timestamp> {
-    let typed = given(form, name)?;
-    let civil = typed.trim_end_matches('Z').parse::<jiff::civil::DateTime>();
-    let moment = civil.and_then(|civil| civil.to_zoned(jiff::tz::TimeZone::UTC));
-    match moment {
-        Ok(moment) => Some(Timestamp::from_millis(moment.timestamp().as_millisecond())),
-        Err(_) => {
-            form.refuse(name, "Expected a date and a time in UTC, such as 2026-11-25T15:24.");
-            None
-        }
-    }
+    given(form, name)?;
+    form.moment(name)
 }
 
 /// The filter as an address carries it, with `&` at its end where there is one.
@@ -153,8 +145,4 @@ fn csv_query(form: &Form, filter: &Filter) -> String {
         FIELDS.iter().filter(|field| !matches!(**field, "since" | "until") && !form.text(field).is_empty());
     let others = others.map(|field| format!("{field}={}", encoded(form.text(field))));
     times.chain(others).collect::<Vec<_>>().join("&")
-}
-
-fn encoded(text: &str) -> String {
-    askama::filters::urlencode_strict(text).map_or_else(|_| String::new(), |text| text.to_string())
 }

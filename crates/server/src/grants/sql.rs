@@ -1,5 +1,6 @@
 //! Grants, as the database remembers them.
 
+use elevon_policy::decide::HeldGrant;
 use elevon_policy::grant::{Ends, Grant, GrantRecord, GrantState, Origin};
 use elevon_policy::id::{ComputerId, GrantId, Version};
 use elevon_policy::text::Text;
@@ -198,6 +199,32 @@ pub async fn on_sheet(db: &mut AnyConnection, computer: ComputerId) -> Result<On
         }
     }
     Ok(sheet)
+}
+
+/// The grants of a user on a computer that are in force or will be, and how far each is used.
+pub async fn held(
+    db: &mut AnyConnection,
+    computer: ComputerId,
+    user: &Text,
+) -> Result<Vec<HeldGrant>, Error> {
+    let rows = sqlx::query(
+        "select g.document, g.ends, (select count(*) from launches l where l.grant_id = g.id) as launched
+         from grants g
+         where g.computer_id = $1 and g.user_name = $2 and g.state in ('scheduled', 'active') order by g.id",
+    )
+    .bind(computer.to_string())
+    .bind(user.as_untrusted())
+    .fetch_all(db)
+    .await?;
+    let held = rows.iter().map(|row| {
+        let grant: Grant = document(row, "document")?;
+        let fixed_end = match grant.ends {
+            Ends::At { .. } => None,
+            Ends::AfterFirstLaunch { .. } => time(row, "ends")?,
+        };
+        Ok(HeldGrant { grant, fixed_end, launched: count(row, "launched")? })
+    });
+    held.collect()
 }
 
 /// Grants in force that time changes now.

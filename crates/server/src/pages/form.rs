@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use askama::Template;
 use askama::filters::HtmlSafeOutput;
+use elevon_policy::time::Timestamp;
 use serde::{Deserialize, Deserializer};
 
 use super::failure::sentence;
@@ -100,6 +101,20 @@ impl Form {
             Ok(value) => Some(value),
             Err(error) => {
                 self.refuse(&name, sentence(&error.to_string()));
+                None
+            }
+        }
+    }
+
+    /// Reads a date with a time as browsers send them, in UTC like every time here, or says beside it what was expected.
+    pub fn moment(&mut self, name: impl Display) -> Option<Timestamp> {
+        let name = name.to_string();
+        let civil = self.text(&name).trim().trim_end_matches('Z').parse::<jiff::civil::DateTime>();
+        let moment = civil.and_then(|civil| civil.to_zoned(jiff::tz::TimeZone::UTC));
+        match moment {
+            Ok(moment) => Some(Timestamp::from_millis(moment.timestamp().as_millisecond())),
+            Err(_) => {
+                self.refuse(&name, "Expected a date and a time in UTC, such as 2026-11-25T15:24.");
                 None
             }
         }

@@ -44,6 +44,8 @@ pub enum Place {
     Allowlists,
     /// Blocklists.
     Blocklists,
+    /// What would happen, and why.
+    Try,
     /// The inventory.
     Computers,
     /// Custom groups.
@@ -62,6 +64,7 @@ impl Place {
             Self::Privileged => "Privileged applications",
             Self::Allowlists => "Allowlists",
             Self::Blocklists => "Blocklists",
+            Self::Try => "Try it",
             Self::Computers => "Computers",
             Self::Groups => "Custom groups",
             Self::Events => "JIT Events",
@@ -76,6 +79,7 @@ impl Place {
             Self::Privileged => "/privileged-application-lists",
             Self::Allowlists => "/allowlists",
             Self::Blocklists => "/blocklists",
+            Self::Try => "/try",
             Self::Computers => "/computers",
             Self::Groups => "/groups",
             Self::Events => "/events",
@@ -92,7 +96,7 @@ impl Place {
 /// The navigation: a heading, where there is one, and the places under it.
 const NAV: [(Option<&str>, &[Place]); 4] = [
     (None, &[Place::Access]),
-    (Some("Policies"), &[Place::Privileged, Place::Allowlists, Place::Blocklists]),
+    (Some("Policies"), &[Place::Privileged, Place::Allowlists, Place::Blocklists, Place::Try]),
     (Some("Estate"), &[Place::Computers, Place::Groups]),
     (Some("Records"), &[Place::Events, Place::Accounts]),
 ];

@@ -27,6 +27,7 @@ use crate::grants::pages as grants;
 use crate::groups::pages as groups;
 use crate::policies::pages as policies;
 use crate::requests::pages::{self as requests, request};
+use crate::trials::pages as trials;
 use flash::Flash;
 
 /// Every page, and every form it sends. The router puts its layers around them.
@@ -47,6 +48,7 @@ pub fn routes() -> Router<App> {
         .route("/grants/{id}", get(grants::grant))
         .route("/grants/{id}/revoke", post(grants::revoke))
         .merge(policies::routes())
+        .route("/try", get(trials::try_it))
         .route("/groups", get(groups::groups))
         .route("/groups/new", get(groups::new).post(groups::create))
         .route("/groups/{id}", get(groups::group).post(groups::modify))
@@ -76,4 +78,9 @@ pub fn leave(address: &str) -> Result<Response, Error> {
     let address =
         HeaderValue::from_str(address).map_err(|error| Error::internal("going on to a page", error))?;
     Ok((StatusCode::SEE_OTHER, [(header::LOCATION, address)]).into_response())
+}
+
+/// For the query of an address.
+pub fn encoded(text: &str) -> String {
+    askama::filters::urlencode_strict(text).map_or_else(|_| String::new(), |text| text.to_string())
 }

@@ -20,6 +20,7 @@ mod replicas;
 mod requests;
 mod site;
 mod tls;
+mod trials;
 
 /// Each test on SQLite, and on PostgreSQL where there is one.
 macro_rules! on_both_engines {

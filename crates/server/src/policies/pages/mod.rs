@@ -72,6 +72,11 @@ fn words(kind: ListKind) -> &'static Words {
     }
 }
 
+/// Where the lists of a kind are.
+pub fn address(kind: ListKind) -> &'static str {
+    words(kind).address
+}
+
 fn place(kind: ListKind) -> Place {
     match kind {
         ListKind::PrivilegedApplicationList => Place::Privileged,

@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::auth::Approver;
 use crate::error::Error;
 use crate::pages::command::Command;
+use crate::pages::encoded;
 use crate::pages::failure::beside;
 use crate::pages::flash::Flash;
 use crate::pages::form::Form;
@@ -141,6 +142,24 @@ impl RequestPage {
             earlier.record.state,
             decided.unwrap_or_default()
         )
+    }
+
+    /// Where the same can be tried with the policies in force now.
+    fn trial(&self) -> String {
+        let asked = &self.row.record.asked;
+        let application = match &asked.application.component {
+            Some(component) => component.action.as_untrusted().to_owned(),
+            None => asked.application.sha256.to_string(),
+        };
+        let arguments: Vec<_> = asked.argv.iter().skip(1).map(OsText::escaped).collect();
+        let fields = [
+            ("user", asked.user.name.as_untrusted().to_owned()),
+            ("computer", asked.computer.to_string()),
+            ("application", application),
+            ("arguments", arguments.join("\n")),
+        ];
+        let fields = fields.iter().map(|(name, value)| format!("{name}={}", encoded(value)));
+        format!("/try?{}", fields.collect::<Vec<_>>().join("&"))
     }
 
     /// What became of it.
