@@ -60,24 +60,24 @@ pub struct Stored<'a> {
 }
 
 impl<'a> Stored<'a> {
-    /// Those in a text of [`super::sql::run`]; none, once, where it cannot be read on.
-    pub fn of_run(mut text: &'a str) -> impl Iterator<Item = Option<Self>> {
+    /// Those in the texts of a [`super::sql::Run`]; none, once, where they cannot be read on.
+    pub fn of_run((mut headings, mut bodies): (&'a str, &'a str)) -> impl Iterator<Item = Option<Self>> {
         std::iter::from_fn(move || {
-            if text.is_empty() {
+            if headings.is_empty() {
                 return None;
             }
-            let first = Self::take(&mut text);
+            let first = Self::take(&mut headings, &mut bodies);
             if first.is_none() {
-                text = "";
+                headings = "";
             }
             Some(first)
         })
     }
 
-    fn take(text: &mut &'a str) -> Option<Self> {
+    fn take(headings: &mut &'a str, bodies: &mut &'a str) -> Option<Self> {
         let mut next = || {
-            let (column, rest) = text.split_once(super::sql::BEHIND)?;
-            *text = rest;
+            let (column, rest) = headings.split_once(super::sql::BEHIND)?;
+            *headings = rest;
             Some(column)
         };
         let (number, at, kind) = (next()?.parse().ok()?, next()?.parse().ok()?, next()?);
@@ -86,8 +86,8 @@ impl<'a> Stored<'a> {
             *column = next()?;
         }
         let length: usize = next()?.parse().ok()?;
-        let (body, rest) = text.split_at_checked(length)?;
-        *text = rest;
+        let (body, rest) = bodies.split_at_checked(length)?;
+        *bodies = rest;
         Some(Self { number, at, kind, body, beside })
     }
 
@@ -176,9 +176,9 @@ fn signed_body(column: &str) -> Result<&str, String> {
     }
     let written = || {
         let rest = column.strip_prefix("{\"key\":\"")?.get(16..)?.strip_prefix("\",\"body\":\"")?;
-        let (body, rest) = rest.split_once('"')?;
-        let signature = rest.strip_prefix(",\"signature\":\"")?.strip_suffix("\"}")?;
-        (signature.len() == 88 && !signature.contains(['"', '\\'])).then_some(body)
+        let (rest, signature) = rest.strip_suffix("\"}")?.split_at_checked(rest.len().checked_sub(90)?)?;
+        let body = rest.strip_suffix("\",\"signature\":\"")?;
+        (!signature.contains(['"', '\\'])).then_some(body)
     };
     if let Some(body) = written() {
         return Ok(body);

@@ -271,28 +271,43 @@ impl Kept {
     }
 }
 
-/// Behind each column but the body.
+/// Behind each column of a [`Run`].
 pub const BEHIND: char = '\u{1f}';
 
-/// Stored events of a chain whose number lies behind `after` and not behind `until`, in order, as one text: of each its
-/// number, time, kind, [`columns::NAMES`] and the length of its body in bytes, with [`BEHIND`] behind each of them, and the
-/// body. A name with [`BEHIND`] in it makes this unreadable. To read a long chain row by row takes several times as long.
-pub async fn run(db: &mut AnyConnection, origin: Origin, after: u64, until: u64) -> Result<String, Error> {
-    let beside = columns::NAMES.map(|name| format!("coalesce({name}, '')"));
-    let sql = format!(
-        "select string_agg(stored, '') as run from
-             (select concat_ws($4, number, at, kind, {}, octet_length(body), body) as stored from events
-              where chain = $1 and number > $2 and number <= $3 order by number) as stretch",
-        beside.join(", ")
-    );
-    let row = sqlx::query(AssertSqlSafe(sql))
-        .bind(origin.to_string())
-        .bind(number(after))
-        .bind(number(until))
-        .bind(BEHIND.to_string())
-        .fetch_one(db)
-        .await?;
-    Ok(row.try_get::<Option<String>, _>("run")?.unwrap_or_default())
+/// Stored events of a chain in order, as two texts. To read a long chain row by row takes several times as long.
+pub struct Run(AnyRow);
+
+impl Run {
+    /// Those whose number lies behind `after` and not behind `until`.
+    pub async fn read(
+        db: &mut AnyConnection,
+        origin: Origin,
+        after: u64,
+        until: u64,
+    ) -> Result<Self, Error> {
+        let beside = columns::NAMES.map(|name| format!("coalesce({name}, '')"));
+        let sql = format!(
+            "select string_agg(heading, '') as headings, string_agg(body, '') as bodies from
+                 (select concat_ws($4, number, at, kind, {}, octet_length(body), '') as heading, body from events
+                  where chain = $1 and number > $2 and number <= $3 order by number) as stretch",
+            beside.join(", ")
+        );
+        let row = sqlx::query(AssertSqlSafe(sql))
+            .bind(origin.to_string())
+            .bind(number(after))
+            .bind(number(until))
+            .bind(BEHIND.to_string())
+            .fetch_one(db)
+            .await?;
+        Ok(Self(row))
+    }
+
+    /// Of each event its number, time, kind, [`columns::NAMES`] and the length of its body in bytes, with [`BEHIND`] behind
+    /// each of them: a name with [`BEHIND`] in it makes this unreadable. And the bodies, one after the other.
+    pub fn texts(&self) -> Result<(&str, &str), Error> {
+        let text = |name| self.0.try_get::<Option<&str>, _>(name).map(Option::unwrap_or_default);
+        Ok((text("headings")?, text("bodies")?))
+    }
 }
 
 /// The number of the last event of a chain that is there.

@@ -348,14 +348,13 @@ impl Walk {
         self.readers.rotate_left(1);
         let (reader, depth) = (self.readers.first().cloned(), self.depth);
         tokio::spawn(async move {
-            let run = match reader {
-                Some(reader) => sql::run(&mut *reader.lock().await, origin, after, last).await?,
-                None => String::new(),
-            };
+            let reader = reader.ok_or_else(|| Error::internal("checking events", "nothing reads them"))?;
+            let run = sql::Run::read(&mut *reader.lock().await, origin, after, last).await?;
             let checked = tokio::task::spawn_blocking(move || {
-                links::follow(Stored::of_run(&run), origin, after, last, key.as_ref(), depth)
+                let rows = Stored::of_run(run.texts()?);
+                Ok(links::follow(rows, origin, after, last, key.as_ref(), depth))
             });
-            checked.await.map_err(|error| Error::internal("checking events", error))
+            checked.await.map_err(|error| Error::internal("checking events", error))?
         })
     }
 
