@@ -160,7 +160,7 @@ fn say(method: &str, path: &str) -> Said {
             said("decline it".into(), "200", json(reference("Request")), Some("Comment"), &[])
         }
         (_, ["grants", _, "revoke"]) => {
-            said("take it back".into(), "200", json(reference("Grant")), Some("Comment"), &[])
+            said("take it back".into(), "200", json(reference("Grant")), Some("Revoke"), &[])
         }
         (_, ["computers", _, "revoke"]) => said("shut it out".into(), "204", None, None, &[]),
         (_, [_, _, "deploy"]) => {
@@ -312,6 +312,7 @@ fn schemas() -> Value {
             "seen": version, "duration": span, "covers": { "enum": ["exact_arguments", "any_arguments"] }, "comment": text,
         })),
         "Comment": object(json!(["seen"]), json!({ "seen": version, "comment": text })),
+        "Revoke": object(json!([]), json!({ "seen": version, "comment": text })),
         "Deploy": object(json!(["version", "groups"]), json!({
             "version": version, "groups": { "type": "array", "minItems": 1, "items": id },
         })),

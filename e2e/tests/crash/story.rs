@@ -387,12 +387,7 @@ fn revoke(api: &Api, id: &str) -> Result<Value> {
     if status == 404 || !matches!(word(&grant, "state"), Some("active" | "scheduled")) {
         return Ok(grant);
     }
-    let seen = grant.get("version").context("a version")?.clone();
-    settled(api.answer(
-        "POST",
-        &format!("grants/{id}/revoke"),
-        Some(&json!({ "seen": seen, "comment": "" })),
-    )?)
+    settled(api.answer("POST", &format!("grants/{id}/revoke"), Some(&json!({ "comment": "" })))?)
 }
 
 /// Someone else was quicker, or the server is busy: looked at again.

@@ -3,7 +3,8 @@
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use elevon_policy::grant::GrantRecord;
-use elevon_policy::id::GrantId;
+use elevon_policy::id::{GrantId, Version};
+use elevon_policy::text::Text;
 use serde::Deserialize;
 
 use super::Row;
@@ -11,7 +12,6 @@ use crate::app::App;
 use crate::auth::{Approver, Reader};
 use crate::error::Error;
 use crate::listing::Listing;
-use crate::requests::api::Comment;
 
 /// Which grants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -51,12 +51,23 @@ pub async fn find(State(app): State<App>, by: Reader, Path(id): Path<GrantId>) -
     super::find(&app, &by, id).await.map(Json)
 }
 
+/// The end of a grant, with a word to the user.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revoke {
+    /// The version it must still be at; any when left out.
+    pub seen: Option<Version>,
+    /// To the user.
+    #[serde(default)]
+    pub comment: Text,
+}
+
 /// `POST /api/v1/grants/{id}/revoke`
 pub async fn revoke(
     State(app): State<App>,
     by: Approver,
     Path(id): Path<GrantId>,
-    Json(revoke): Json<Comment>,
+    Json(revoke): Json<Revoke>,
 ) -> Result<Json<GrantRecord>, Error> {
     super::revoke(&app, &by, id, revoke.seen, revoke.comment).await.map(Json)
 }

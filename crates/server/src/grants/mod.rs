@@ -66,13 +66,13 @@ pub async fn find(app: &App, _: &Reader, id: GrantId) -> Result<Row, Error> {
     sql::find(&mut db, id).await?.ok_or(Error::NotFound("grant"))
 }
 
-/// Takes a grant back. It is revoking until its computer has said that it is enforced. `seen` is the version that was
-/// looked at.
+/// Takes a grant back. It is revoking until its computer has said that it is enforced. Whatever became of it since it was
+/// looked at, it is taken back; with `seen` only if it still is at that version.
 pub async fn revoke(
     app: &App,
     by: &Approver,
     id: GrantId,
-    seen: Version,
+    seen: Option<Version>,
     comment: Text,
 ) -> Result<GrantRecord, Error> {
     if comment.as_untrusted().chars().count() > 2000 {
@@ -83,6 +83,7 @@ pub async fn revoke(
     let computer = sql::computer_of(&mut tx, id).await?.ok_or(Error::NotFound("grant"))?;
     channel::touch(&mut tx, app, computer).await?;
     let record = sql::find(&mut tx, id).await?.ok_or(Error::NotFound("grant"))?.record;
+    let seen = seen.unwrap_or(record.version);
     let record = record.step(GrantState::Revoking, now)?;
     sql::step(&mut tx, &record, seen).await?;
     let user = record.grant.user.clone();

@@ -5,7 +5,7 @@ use axum::Form as Body;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use elevon_policy::grant::{Ends, GrantState, GrantedApplication, GrantedArguments, Origin};
-use elevon_policy::id::{GrantId, Version};
+use elevon_policy::id::GrantId;
 use elevon_policy::lists::{AtExpiry, Launches};
 use elevon_policy::text::Text;
 
@@ -184,17 +184,15 @@ pub async fn revoke(
     Body(mut form): Body<Form>,
 ) -> Result<Response, Error> {
     let comment = Text::new(form.text("comment").trim());
-    if let Some(seen) = form.read("seen").map(Version) {
-        match super::revoke(&app, &by, id, seen, comment).await {
-            Ok(_) => {
-                let row = super::find(&app, &frame.reader, id).await?;
-                let told =
-                    format!("Revoked. {} says when nothing runs under it any more.", row.host_name.visible());
-                return pages::go(&format!("/grants/{id}"), &Flash::done(told));
-            }
-            Err(error @ (Error::Invalid { .. } | Error::Conflict(_))) => beside(&mut form, &error.told()),
-            Err(error) => return Err(error),
+    match super::revoke(&app, &by, id, None, comment).await {
+        Ok(_) => {
+            let row = super::find(&app, &frame.reader, id).await?;
+            let told =
+                format!("Revoked. {} says when nothing runs under it any more.", row.host_name.visible());
+            return pages::go(&format!("/grants/{id}"), &Flash::done(told));
         }
+        Err(error @ (Error::Invalid { .. } | Error::Conflict(_))) => beside(&mut form, &error.told()),
+        Err(error) => return Err(error),
     }
     let page = GrantPage::of(&app, frame.clone(), id, form).await?;
     frame.refuse(&page)
@@ -204,6 +202,7 @@ pub async fn revoke(
 mod tests {
     use elevon_policy::decide::Offer;
     use elevon_policy::grant::GrantRecord;
+    use elevon_policy::id::Version;
     use elevon_policy::lists::{Covers, Terms, Way};
     use elevon_policy::request::Approval;
     use elevon_policy::rule::Specificity;

@@ -81,7 +81,7 @@ pub async fn approve(
     super::approve(&app, &by, id, approve.seen, approval).await.map(Json)
 }
 
-/// A refusal, or the end of a grant, with a word to the user.
+/// A refusal, with a word to the user.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Comment {

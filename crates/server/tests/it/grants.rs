@@ -58,10 +58,10 @@ async fn revoking_waits_for_the_computers_word(site: Site) {
     let mut computer = Endpoint::enroll(&site, "web1").await;
     let grant = granted(&site, &mut computer, json!({})).await;
     let by = site.approver("carol");
-    let stale = grants::revoke(&site.app, &by, grant.id, Version(9), Text::default()).await;
+    let stale = grants::revoke(&site.app, &by, grant.id, Some(Version(9)), Text::default()).await;
     assert!(matches!(stale, Err(Error::Conflict(_))), "{stale:?}");
     let before = computer.sheet(&site).await;
-    grants::revoke(&site.app, &by, grant.id, Version::FIRST, Text::new("enough")).await.unwrap();
+    grants::revoke(&site.app, &by, grant.id, None, Text::new("enough")).await.unwrap();
     let after = computer.sheet(&site).await;
     assert!(after.version > before.version);
     assert!(after.grants.is_empty());
@@ -73,7 +73,7 @@ async fn revoking_waits_for_the_computers_word(site: Site) {
     computer.report(&site, What::GrantRevocationEnforced { grant: grant.id }).await;
     assert_eq!(state(&site, grant.id).await, GrantState::Revoked);
     assert!(computer.sheet(&site).await.revoking.is_empty());
-    let again = grants::revoke(&site.app, &by, grant.id, Version(3), Text::default()).await;
+    let again = grants::revoke(&site.app, &by, grant.id, None, Text::default()).await;
     assert!(matches!(again, Err(Error::Conflict(_))), "{again:?}");
 }
 
@@ -121,7 +121,7 @@ async fn a_grant_that_policy_gave_can_be_revoked(site: Site) {
     computer.report(&site, made).await;
     assert_eq!(state(&site, grant.id).await, GrantState::Active);
     assert_eq!(computer.sheet(&site).await.grants.len(), 1, "its own grant it has itself");
-    grants::revoke(&site.app, &site.approver("carol"), grant.id, Version::FIRST, Text::default())
+    grants::revoke(&site.app, &site.approver("carol"), grant.id, None, Text::default())
         .await
         .unwrap();
     assert_eq!(computer.sheet(&site).await.revoking, [grant.id]);

@@ -109,7 +109,7 @@ async fn at_once(site: Site) {
                 if round % 2 == 0 {
                     let noise = computer.report(&site, What::DocumentRefused { cause: Text::new("noise") });
                     let (revoked, ()) = tokio::join!(
-                        grants::revoke(&other, &two, grant.id, Version::FIRST, Text::default()),
+                        grants::revoke(&other, &two, grant.id, None, Text::default()),
                         noise
                     );
                     revoked.unwrap();
