@@ -279,12 +279,7 @@ pub struct Run(AnyRow);
 
 impl Run {
     /// Those whose number lies behind `after` and not behind `until`.
-    pub async fn read(
-        db: &mut AnyConnection,
-        origin: Origin,
-        after: u64,
-        until: u64,
-    ) -> Result<Self, Error> {
+    pub async fn read(db: &mut AnyConnection, origin: Origin, after: u64, until: u64) -> Result<Self, Error> {
         let beside = columns::NAMES.map(|name| format!("coalesce({name}, '')"));
         let sql = format!(
             "select string_agg(heading, '') as headings, string_agg(body, '') as bodies from

@@ -121,9 +121,7 @@ async fn a_grant_that_policy_gave_can_be_revoked(site: Site) {
     computer.report(&site, made).await;
     assert_eq!(state(&site, grant.id).await, GrantState::Active);
     assert_eq!(computer.sheet(&site).await.grants.len(), 1, "its own grant it has itself");
-    grants::revoke(&site.app, &site.approver("carol"), grant.id, None, Text::default())
-        .await
-        .unwrap();
+    grants::revoke(&site.app, &site.approver("carol"), grant.id, None, Text::default()).await.unwrap();
     assert_eq!(computer.sheet(&site).await.revoking, [grant.id]);
 }
 

@@ -108,10 +108,8 @@ async fn at_once(site: Site) {
                 let grant = first.or(second).unwrap();
                 if round % 2 == 0 {
                     let noise = computer.report(&site, What::DocumentRefused { cause: Text::new("noise") });
-                    let (revoked, ()) = tokio::join!(
-                        grants::revoke(&other, &two, grant.id, None, Text::default()),
-                        noise
-                    );
+                    let (revoked, ()) =
+                        tokio::join!(grants::revoke(&other, &two, grant.id, None, Text::default()), noise);
                     revoked.unwrap();
                     computer.report(&site, What::GrantRevocationEnforced { grant: grant.id }).await;
                 }
