@@ -4,12 +4,14 @@
 //! attacker say [--fds KIND,…] [--piece BYTES] [--by child|orphan] [--then PROGRAM]
 //!              [--more FILE] [--linger]     bytes on standard input; FILE once something starts
 //! attacker repeat TIMES          bytes on standard input, each time on a connection of its own, to its end
+//! attacker time ROUNDS FILE FILE  says what each file holds, by turns, each time on a connection of its own
 //! attacker hold CONNECTIONS     connections with descriptors queued in each, and never a whole message
 //! attacker steal PID            takes a process's sockets, and types into them
 //! attacker serve DIRECTORY      mounts a file system of its own there, never answers for it, and holds its folder open
 //! ```
 //!
-//! Prints a line for each message (`message {…}`), `data …` for a terminal's bytes, and `closed` or `silent` at the end.
+//! Prints a line for each message (`message {…}`), `data …` for a terminal's bytes, and `closed` or `silent` at the end;
+//! `time` a line for each round: how many nanoseconds each answer took.
 #![allow(clippy::unit_arg)]
 
 use std::ffi::CString;
@@ -23,6 +25,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use elevon_e2e::clock::Stopwatch;
 use elevon_wire::frame::{Decoder, Frame, Kind, UPLINK_LIMIT};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, mount};
@@ -46,10 +49,11 @@ fn main() -> Result<()> {
         "listen" => listen(stdin().try_clone_to_owned()?.into(), None),
         "connect" => hand_over(),
         "repeat" => repeat(words.first().context("how often")?.parse()?),
+        "time" => time(&words),
         "hold" => hold(words.first().context("how many")?.parse()?),
         "steal" => steal(words.first().context("whose")?.parse()?),
         "serve" => serve(words.first().context("where")?),
-        other => bail!("expected say, repeat, hold, steal or serve, not {other:?}"),
+        other => bail!("expected say, repeat, time, hold, steal or serve, not {other:?}"),
     }
 }
 
@@ -139,6 +143,31 @@ fn repeat(times: u32) -> Result<()> {
         std::io::copy(&mut stream, &mut std::io::sink())?;
     }
     Ok(())
+}
+
+/// Which of the two goes first changes with every round, so that whatever else the computer does falls on both.
+fn time(words: &[String]) -> Result<()> {
+    let [rounds, one, other] = words else { bail!("expected how often, and two files") };
+    let (one, other) = (std::fs::read(one)?, std::fs::read(other)?);
+    for round in 0..rounds.parse::<u32>()? {
+        let (first, second) = if round % 2 == 0 { (&one, &other) } else { (&other, &one) };
+        let (first, second) = (answered(first)?, answered(second)?);
+        let (one, other) = if round % 2 == 0 { (first, second) } else { (second, first) };
+        println!("{} {}", one.as_nanos(), other.as_nanos());
+    }
+    Ok(())
+}
+
+/// How long an answer takes, from the question to the last byte.
+fn answered(bytes: &[u8]) -> Result<Duration> {
+    let mut stream = socket()?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let fds = ["cwd", "null", "null", "null"].map(|kind| descriptor(kind, &stream));
+    let fds = fds.into_iter().collect::<Result<Vec<_>>>()?;
+    let watch = Stopwatch::start();
+    send(&stream, bytes, &fds, usize::MAX)?;
+    std::io::copy(&mut stream, &mut std::io::sink())?;
+    Ok(watch.elapsed())
 }
 
 /// Bytes from standard input to the socket that is standard output.

@@ -12,12 +12,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use elevon_e2e::clock::{Deadline, SOON};
 use elevon_e2e::program::must;
-use elevon_policy::text::Text;
-use elevon_policy::time::Span;
-use elevon_wire::conversation::FromClient;
 use rustix::fs::{CWD, RenameFlags, XattrFlags, renameat_with, setxattr};
 
-use crate::ground::{Ground, asked, full, message, runs, span};
+use crate::ground::{Ground, full, runs, span};
 
 crate::cases! {
     Shared a_program_rewritten_in_place_while_it_is_measured,
@@ -39,7 +36,6 @@ crate::cases! {
     Shared a_file_system_that_a_program_serves,
     Shared setuid_bits_change_nobody,
     Shared names_with_escapes_are_told_harmlessly,
-    Shared nothing_is_told_of_what_the_caller_may_not_see,
 }
 
 /// Runs a command of alice's again and again while `meddle` meddles; each time the good program ran, or nothing.
@@ -576,34 +572,4 @@ fn names_with_escapes_are_told_harmlessly(ground: &mut Ground) -> Result<String>
     let expected = vec![("launch.refused", "not_listed"); count];
     ground.recorded(&expected)?;
     Ok(format!("{count} names, no control character on the terminal"))
-}
-
-/// Whether there is a file in a folder of root's is told to nobody who may not look for himself.
-fn nothing_is_told_of_what_the_caller_may_not_see(ground: &mut Ground) -> Result<String> {
-    let closed = ground.site.tree.join("closed");
-    fs::create_dir_all(&closed)?;
-    fs::copy(ground.path("free/good"), closed.join("there"))?;
-    fs::set_permissions(&closed, PermissionsExt::from_mode(0o700))?;
-    let tells = |name: &str, explain: bool| -> Result<String> {
-        let command = closed.join(name).to_string_lossy().into_owned();
-        let bytes = if explain {
-            message(&FromClient::Explain {
-                command: command.as_str().into(),
-                arguments: Vec::new(),
-                component: false,
-            })
-        } else {
-            let mut run = asked(command, &[]);
-            (run.duration, run.justification) = (Some(Span::from_secs(60)), Some(Text::new("let me")));
-            message(&FromClient::Run(Box::new(run)))
-        };
-        Ok(ground.says(&ground.site.alice, &[], &bytes)?.text().replace(name, "X"))
-    };
-    for explain in [false, true] {
-        let (there, nowhere) = (tells("there", explain)?, tells("nowhere", explain)?);
-        ensure!(there == nowhere, "{there}\n{nowhere}");
-        ensure!(there.contains("no such program"), "{there}");
-    }
-    ground.nothing_recorded()?;
-    Ok("the same answer as for what is not there".into())
 }

@@ -14,6 +14,7 @@ mod environment;
 mod identity;
 mod install;
 mod launch;
+mod oracle;
 mod resources;
 mod socket;
 mod terminal;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         launch::CASES,
         environment::CASES,
         identity::CASES,
+        oracle::CASES,
         terminal::CASES,
         socket::CASES,
         resources::CASES,
