@@ -51,6 +51,18 @@ impl Person {
         Ok(person)
     }
 
+    /// Runs a command that changes the tables of users, such as `usermod`.
+    pub fn administer(&self, command: &mut Command) -> Result<()> {
+        let _turn = Turn::take()?;
+        must(command, b"").map(drop)
+    }
+
+    /// Gives the user a password.
+    pub fn set_password(&self, password: &str) -> Result<()> {
+        let _turn = Turn::take()?;
+        must(&mut Command::new("chpasswd"), format!("{}:{password}\n", self.name).as_bytes()).map(drop)
+    }
+
     /// Whether nobody has this name yet.
     pub fn is_free(name: &str) -> bool {
         !exists(name) && !in_file("/etc/group", name)

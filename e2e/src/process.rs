@@ -36,3 +36,14 @@ pub fn kill(pid: i32) {
         let _ = kill_process(pid, Signal::KILL);
     }
 }
+
+/// The processes whose command line is this, its words separated by blanks.
+pub fn running(command: &str) -> Vec<i32> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_it = |pid: &i32| {
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&words).replace('\0', " ").trim_end() == command
+    };
+    pids.filter(is_it).collect()
+}

@@ -42,12 +42,17 @@ pub(crate) fn authorize(elevator: &Elevator, name: &Text, action: &Text, process
         return false;
     }
     let Some(computer) = elevator.holdings.computer() else { return false };
+    // Answered while the component is looked up.
+    let account = elevator.pam.ask(&elevator.spawner, &user);
     let Ok(measured) = component::component(&OsText::from(action.as_untrusted()), &elevator.known) else {
         return false;
     };
     let attempt = Attempt { user: &user, computer, application: &measured.application, argv: &measured.argv };
     let Ok(decision) = elevator.holdings.decide(&attempt, now) else { return false };
     let Verdict::Launch { grant, offer, .. } = decision.verdict else { return false };
+    if account.answer().is_err() {
+        return false;
+    }
     let Ok(taken) = elevator.take(grant, now) else { return false };
     let authorized = What::ComponentAuthorized {
         grant,

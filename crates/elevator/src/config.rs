@@ -17,6 +17,8 @@ pub(crate) struct Config {
     pub(crate) run_dir: PathBuf,
     /// The account the agent runs under; nobody else may use the agent's socket.
     pub(crate) agent_user: String,
+    /// The folder with the PAM service; PAM's own folders where none is named.
+    pub(crate) pam_dir: Option<PathBuf>,
 }
 
 /// Each setting, where it was given.
@@ -28,6 +30,7 @@ struct Given {
     state_dir: Option<PathBuf>,
     run_dir: Option<PathBuf>,
     agent_user: Option<String>,
+    pam_dir: Option<PathBuf>,
 }
 
 impl Given {
@@ -38,6 +41,7 @@ impl Given {
             state_dir: first.state_dir.or(self.state_dir),
             run_dir: first.run_dir.or(self.run_dir),
             agent_user: first.agent_user.or(self.agent_user),
+            pam_dir: first.pam_dir.or(self.pam_dir),
         }
     }
 }
@@ -47,11 +51,12 @@ impl Config {
     pub(crate) fn load(arguments: lexopt::Parser) -> Result<Self> {
         let given = from_environment().under(from_flags(arguments)?);
         let file = from_file(given.config.as_deref())?;
-        let Given { state_dir, run_dir, agent_user, .. } = file.under(given);
+        let Given { state_dir, run_dir, agent_user, pam_dir, .. } = file.under(given);
         Ok(Self {
             state_dir: state_dir.unwrap_or_else(|| "/var/lib/elevon".into()),
             run_dir: run_dir.unwrap_or_else(|| "/run/elevon".into()),
             agent_user: agent_user.unwrap_or_else(|| "elevon".into()),
+            pam_dir,
         })
     }
 }
@@ -64,6 +69,7 @@ fn from_flags(mut arguments: lexopt::Parser) -> Result<Given> {
             Long("config") => given.config = Some(arguments.value()?.into()),
             Long("state-dir") => given.state_dir = Some(arguments.value()?.into()),
             Long("run-dir") => given.run_dir = Some(arguments.value()?.into()),
+            Long("pam-dir") => given.pam_dir = Some(arguments.value()?.into()),
             Long("agent-user") => given.agent_user = Some(arguments.value()?.string()?),
             other => bail!("{}; `elevon-elevator --help` lists what there is", other.unexpected()),
         }
@@ -78,6 +84,7 @@ fn from_environment() -> Given {
         config: path("ELEVON_CONFIG"),
         state_dir: path("ELEVON_STATE_DIR"),
         run_dir: path("ELEVON_RUN_DIR"),
+        pam_dir: path("ELEVON_PAM_DIR"),
         agent_user: variable("ELEVON_AGENT_USER").and_then(|name: OsString| name.into_string().ok()),
     }
 }

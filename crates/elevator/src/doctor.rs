@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::files;
 use crate::launch::containment;
 use crate::packages::Packages;
+use crate::pam;
 use crate::syscall;
 
 /// `println!` for readers who may have heard enough, such as `head`: they end nothing.
@@ -41,6 +42,7 @@ pub(crate) fn examine(config: &Config) -> bool {
         "before Linux 6.5: by number and start time",
     );
     packages(config);
+    well &= pam(config);
     let trust = files::read_json::<Trust>(&config.state_dir.join("trust.json"));
     match trust {
         Ok(Some(trust)) => say!("ok   enrolled as computer {}", trust.computer),
@@ -59,6 +61,19 @@ pub(crate) fn examine(config: &Config) -> bool {
     well &= tell(agent, "the agent's user exists", &advice);
     well &= answers(&config.run_dir.join("elevator.sock"), "the elevator answers");
     well
+}
+
+/// Without it nobody is elevated: whether accounts are locked or expired could not be asked.
+fn pam(config: &Config) -> bool {
+    match pam::examined(config.pam_dir.as_deref()) {
+        Ok((file, modules)) => {
+            let modules = if modules == 1 { "1 module".into() } else { format!("{modules} modules") };
+            tell(true, &format!("PAM is asked about accounts: {}, {modules}", file.display()), "")
+        }
+        Err(cause) => {
+            tell(false, "", &format!("PAM cannot be asked about accounts, so nothing is elevated: {cause}"))
+        }
+    }
 }
 
 /// Rules about vendors and products match nothing where no package database is read.

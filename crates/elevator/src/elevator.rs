@@ -26,6 +26,7 @@ use crate::launch::{Order, containment};
 use crate::launches::{Ended, Launch, Launches};
 use crate::measure::{Known, component};
 use crate::packages::Packages;
+use crate::pam::Pam;
 use crate::spawner::Spawner;
 use crate::waiting::Waiting;
 use crate::{files, witness};
@@ -45,6 +46,8 @@ pub(crate) struct Elevator {
     pub(crate) launches: Launches,
     /// Makes sessions.
     pub(crate) spawner: Spawner,
+    /// Whom PAM admits.
+    pub(crate) pam: Pam,
     /// What is known of files that only root can change.
     pub(crate) known: Known,
     /// Threads that wait for a decision, or for events to send.
@@ -85,6 +88,7 @@ impl Elevator {
             holdings,
             launches,
             spawner,
+            pam: Pam::new(config.pam_dir.clone()),
             known: Known::new(Packages::open(Path::new("/"), &config.state_dir)),
             waiting: Waiting::default(),
             asking: Mutex::new(()),

@@ -20,6 +20,7 @@ mod listen;
 mod measure;
 mod monitor;
 mod packages;
+mod pam;
 mod session;
 mod spawner;
 mod syscall;
@@ -60,6 +61,7 @@ Options (also as keys of the settings file, and as ELEVON_… in the environment
   --state-dir FOLDER   its state, root only [/var/lib/elevon]
   --run-dir FOLDER     its sockets [/run/elevon]
   --agent-user USER    the account the agent runs under [elevon]
+  --pam-dir FOLDER     where the PAM service `elevon` is, instead of PAM's own folders
   -h, --help           this page
   -V, --version        the version
 ";
@@ -215,6 +217,7 @@ fn serve(elevator: &Arc<Elevator>, agent: u32) -> Result<()> {
     let own = || Arc::clone(elevator);
     let (clients, up, watch, ready) = (own(), own(), own(), own());
     let prepare = move || {
+        ready.pam.prepare(&ready.spawner);
         ready.known.packages.prepare();
         Ok(())
     };

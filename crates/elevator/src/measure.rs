@@ -122,6 +122,14 @@ struct Bytes {
 /// Longer command lines are not taken, in bytes: they are signed, stored, sent, and read by people.
 const MAX_COMMAND_LINE: usize = 256 << 10;
 
+/// Whether root alone decides what this absolute path leads to; otherwise which component somebody else could change, and how.
+pub(crate) fn root_alone_can_change(path: &OsText) -> Result<(), (OsText, &'static str)> {
+    trust::believe(path, &Mounts::default()).map(drop).map_err(|doubt| {
+        let (component, because) = doubt.parts();
+        (component, because.sentence())
+    })
+}
+
 /// Looks the command up as the caller, opens it once, and measures it. `directory` is the caller's working directory.
 ///
 /// May wait for a network file system; never for a FIFO, a device, a lease, or a file system that a program serves.

@@ -1,6 +1,7 @@
 //! The process that makes sessions. It is forked from the elevator before that has threads or confines itself, so that
 //! nothing the elevator does to itself reaches what it launches. One session is always made ahead, so that no launch waits
-//! for it. It adopts what a session that died leaves behind.
+//! for it. It adopts what a session that died leaves behind. It also makes the helper that asks PAM, and another where that is
+//! gone.
 
 use std::collections::HashSet;
 use std::io;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connection::{Connection, Lost};
 use crate::launch::{Descriptors, Plan, containment};
+use crate::pam;
 use crate::session;
 use crate::syscall::{self, Fork};
 
@@ -29,6 +31,8 @@ pub(crate) struct Spawner {
     process: OwnedFd,
     /// On it one session is always asked for: the next launch's.
     line: Mutex<Connection>,
+    /// On it helpers are asked for, each with the descriptor it is to listen on.
+    helpers: Mutex<Connection>,
 }
 
 /// A session that waits for its launch. Let go without one, it ends.
@@ -42,7 +46,7 @@ pub(crate) struct Ready {
     line: Connection,
 }
 
-/// Asks the spawner for a session.
+/// Asks the spawner for a session, or for a helper.
 #[derive(Debug, Serialize, Deserialize)]
 struct Make;
 
@@ -61,7 +65,8 @@ const TRIES: usize = 3;
 impl Spawner {
     /// Forks the spawner. The caller has one thread.
     pub(crate) fn start() -> io::Result<Self> {
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let pair = || socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        let ((ours, theirs), (helpers, asked_for)) = (pair()?, pair()?);
         match syscall::fork()? {
             Fork::Parent(pid) => {
                 let line = Connection::new(ours, LIMIT, None);
@@ -70,11 +75,12 @@ impl Spawner {
                     pid: pid.as_raw_nonzero().get(),
                     process: pidfd_open(pid, PidfdFlags::empty())?,
                     line: Mutex::new(line),
+                    helpers: Mutex::new(Connection::new(helpers, LIMIT, None)),
                 })
             }
             Fork::Child => {
-                drop(ours);
-                let status = match serve(theirs) {
+                drop((ours, helpers));
+                let status = match serve(theirs, asked_for) {
                     Ok(()) => 0,
                     Err(error) => {
                         eprintln!("elevon-elevator: the spawner cannot go on: {error}");
@@ -94,6 +100,14 @@ impl Spawner {
     /// The same as a descriptor; readable when it has ended.
     pub(crate) fn process(&self) -> BorrowedFd<'_> {
         self.process.as_fd()
+    }
+
+    /// The line to a new helper. Where none could be made, it is closed.
+    pub(crate) fn helper(&self) -> io::Result<OwnedFd> {
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        let line = self.helpers.lock().unwrap_or_else(PoisonError::into_inner);
+        line.send_with(&Make, &[theirs.as_fd()]).map_err(io::Error::other)?;
+        Ok(ours)
     }
 
     /// The session that is ready; another one is asked for.
@@ -146,24 +160,35 @@ impl Ready {
     }
 }
 
-fn serve(line: OwnedFd) -> io::Result<()> {
+fn serve(line: OwnedFd, helpers: OwnedFd) -> io::Result<()> {
     syscall::name_process(c"elevon-spawner");
     rustix::process::setsid()?;
     set_child_subreaper(Some(getpid()))?;
     let signals = syscall::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT])?;
     let mut line = Connection::new(line, LIMIT, None);
+    let mut helpers = Connection::new(helpers, LIMIT, None);
     let mut sessions = HashSet::new();
     loop {
         let mut ready = [
             PollFd::from_borrowed_fd(line.socket(), PollFlags::IN),
             PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(helpers.socket(), PollFlags::IN),
         ];
         poll(&mut ready, None)?;
-        let [asked, ended] = ready.map(|fd| !fd.revents().is_empty());
+        let [asked, ended, help] = ready.map(|fd| !fd.revents().is_empty());
         if ended {
             // What the signals say is read from the children themselves.
             let _ = rustix::io::read(&signals, &mut [0; 1024]);
             reap(&mut sessions);
+        }
+        if help {
+            match helpers.receive::<Make>() {
+                Ok(Make) => {
+                    helpers.take_descriptors().into_iter().for_each(|line| make_helper(line, &mut sessions))
+                }
+                Err(Lost::Closed) => return Ok(()),
+                Err(lost) => return Err(io::Error::other(lost)),
+            }
         }
         if asked {
             match line.receive::<Make>() {
@@ -215,8 +240,20 @@ fn make_session() -> io::Result<Ready> {
     }
 }
 
+/// Where none can be made, its line is closed, and whoever holds the other end sees that.
+fn make_helper(line: OwnedFd, wanted: &mut HashSet<i32>) {
+    match syscall::fork() {
+        Ok(Fork::Child) => match syscall::close_all_but(&[0, 1, 2, line.as_raw_fd()]) {
+            Ok(()) => pam::run(line),
+            Err(_) => syscall::exit_now(1),
+        },
+        Ok(Fork::Parent(pid)) => drop(wanted.insert(pid.as_raw_nonzero().get())),
+        Err(error) => eprintln!("elevon-elevator: could not fork a PAM helper: {error}"),
+    }
+}
+
 /// Takes in the sessions that ended. One that did not end by itself may have left its tree to us: that is killed, whatever
-/// it is, for the only children we want are sessions.
+/// it is, for the only children we want are sessions and the helper.
 fn reap(sessions: &mut HashSet<i32>) {
     let mut died = false;
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {

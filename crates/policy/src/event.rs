@@ -776,6 +776,16 @@ pub enum DenyReason {
     TimeUnknown,
     /// More than one user may ask for at once.
     TooMany,
+    /// The user's account is locked.
+    AccountLocked,
+    /// The user's account has expired.
+    AccountExpired,
+    /// The user's password has expired.
+    PasswordExpired,
+    /// PAM does not admit the user now.
+    AccountRefused,
+    /// PAM could not be asked, or its answer cannot be relied on.
+    PamFailed,
 }
 
 impl fmt::Display for DenyReason {
@@ -797,6 +807,11 @@ impl fmt::Display for DenyReason {
             Self::LeaseEnded => "lease_ended",
             Self::TimeUnknown => "time_unknown",
             Self::TooMany => "too_many",
+            Self::AccountLocked => "account_locked",
+            Self::AccountExpired => "account_expired",
+            Self::PasswordExpired => "password_expired",
+            Self::AccountRefused => "account_refused",
+            Self::PamFailed => "pam_failed",
         })
     }
 }

@@ -23,6 +23,16 @@ impl Site {
         server_command(&self.tree, arguments)
     }
 
+    /// The folder of the site's PAM services, which only root can write to.
+    pub fn pam_dir(&self) -> PathBuf {
+        self.programs.join("pam.d")
+    }
+
+    /// Replaces the site's PAM service by these lines.
+    pub fn pam_service(&self, lines: &str) -> Result<()> {
+        Ok(fs::write(self.pam_dir().join("elevon"), lines)?)
+    }
+
     /// The control group that the elevator runs in, where this computer has cgroup v2.
     pub fn cgroup(&self) -> Option<&Path> {
         self.cgroup.as_deref()
@@ -48,6 +58,7 @@ impl Site {
             .env("ELEVON_STATE_DIR", self.tree.join("elevator"))
             .env("ELEVON_RUN_DIR", self.tree.join("run"))
             .env("ELEVON_AGENT_USER", &self.agent_user.name)
+            .env("ELEVON_PAM_DIR", self.pam_dir())
             .current_dir("/");
         Ok(command)
     }

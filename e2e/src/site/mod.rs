@@ -29,6 +29,9 @@ use crate::leftovers::{self, Lingering, Marks};
 use crate::person::{Person, exists};
 use crate::program::{Program, must};
 
+/// The site's PAM service, as every distribution can serve it.
+pub const PAM_SERVICE: &str = "auth required pam_unix.so\naccount required pam_unix.so\n";
+
 /// One whole installation.
 #[derive(Debug)]
 pub struct Site {
@@ -123,6 +126,7 @@ impl Site {
             &tree.join("home"),
             &tree.join("logs"),
             &programs.join("bin"),
+            &programs.join("pam.d"),
         ] {
             folder(directory, 0o755)?;
         }
@@ -134,6 +138,7 @@ impl Site {
         for program in ["elevon", "elevon-agent"] {
             copy(&binary(program)?, &programs.join("bin").join(program))?;
         }
+        fs::write(programs.join("pam.d/elevon"), PAM_SERVICE)?;
         fs::write(tree.join("settings"), layout.settings(&tree))?;
         let mut server = start_server(&tree, &mut server_command(&tree, &["serve"])?)?;
         let set_up = server.set_up.take().context("a new server prints no set-up link")?;

@@ -15,6 +15,7 @@ mod identity;
 mod install;
 mod launch;
 mod oracle;
+mod pam;
 mod resources;
 mod socket;
 mod terminal;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         resources::CASES,
         install::CASES,
         end_of_a_grant::CASES,
+        pam::CASES,
     ];
     let words: Vec<String> = std::env::args().skip(1).collect();
     let named = |case: &&Case| {

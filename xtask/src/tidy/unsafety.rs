@@ -1,4 +1,4 @@
-//! `unsafe` stands in one file, so that one file can be read for it.
+//! `unsafe` stands in one room, so that one room can be read for it.
 
 use std::path::Path;
 
@@ -9,13 +9,18 @@ use super::{File, Finding};
 
 const THE_ONE: &str = "crates/elevator/src/syscall.rs";
 
+/// Below it: a C library is called there, and nothing else.
+const BELOW: &str = "crates/elevator/src/syscall/pam.rs";
+
 pub(super) fn check(files: &[File]) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    for file in files.iter().filter(|file| file.is_rust() && file.path != Path::new(THE_ONE)) {
+    let elsewhere = |file: &&File| ![THE_ONE, BELOW].iter().any(|room| file.path == Path::new(room));
+    for file in files.iter().filter(|file| file.is_rust()).filter(elsewhere) {
         for (number, line) in code(&file.text) {
             if has_word(&line, "unsafe") {
-                let told =
-                    format!("`unsafe` stands in {THE_ONE} and nowhere else; add a safe function there");
+                let told = format!(
+                    "`unsafe` stands in {THE_ONE} and {BELOW}, and nowhere else; add a safe function there"
+                );
                 findings.push(Finding::at(&file.path, number, told));
             }
         }

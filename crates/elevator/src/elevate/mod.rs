@@ -86,10 +86,17 @@ impl Attempted<'_> {
     pub(crate) fn see_through(mut self, line: &mut Connection) -> Result<Told, Lost> {
         let mut answered = Answered::Not;
         loop {
+            // Answered while the program is measured; and again after each time somebody was waited for.
+            let account = self.elevator.pam.ask(&self.elevator.spawner, &self.visitor.caller.user);
             let (measured, now, decision) = match self.decide() {
                 Ok(decided) => decided,
                 Err(refused) => return Ok(Told::Last(refused)),
             };
+            if !matches!(decision.verdict, Verdict::Refused { .. })
+                && let Err(cause) = account.answer()
+            {
+                return Ok(Told::Last(self.not_admitted(&measured, &cause)));
+            }
             match decision.verdict {
                 Verdict::Refused { refusal } => return Ok(Told::Last(self.refuse(&measured, &refusal))),
                 Verdict::Launch { end, offer, .. }

@@ -5,12 +5,13 @@ use elevon_policy::decide::Refusal;
 use elevon_policy::event::{DenyReason, What};
 use elevon_policy::grant::PolicyReference;
 use elevon_policy::id::RequestId;
-use elevon_policy::text::OsText;
+use elevon_policy::text::{OsText, Text};
 use elevon_wire::conversation::Refused;
 
 use super::Attempted;
 use crate::holdings::NotReady;
 use crate::measure::{Measured, NotMeasured};
+use crate::pam::NotAdmitted;
 
 impl Attempted<'_> {
     pub(super) fn refuse(&self, measured: &Measured, refusal: &Refusal) -> Refused {
@@ -37,6 +38,22 @@ impl Attempted<'_> {
                 measured.application.place().visible()
             ),
             next: "start it again to ask for what is there now".into(),
+        }
+    }
+
+    pub(super) fn not_admitted(&self, measured: &Measured, cause: &NotAdmitted) -> Refused {
+        let reason = cause.deny_reason();
+        self.record_refusal(Some((&measured.application, &measured.argv)), reason, None);
+        if let NotAdmitted::Failed { cause } = cause {
+            eprintln!("elevon-elevator: PAM could not be asked: {}", Text::new(cause).visible());
+        }
+        let (told, next) = cause.sentences(&self.visitor.caller.user.name);
+        let place = measured.application.place();
+        Refused {
+            status: 126,
+            reason: Some(reason),
+            told: format!("{} is not elevated: {told}", place.visible()),
+            next,
         }
     }
 

@@ -308,6 +308,11 @@ fn refused(reason: DenyReason) -> &'static str {
         DenyReason::LeaseEnded => "the policy in hand is too old",
         DenyReason::TimeUnknown => "the time cannot be relied on",
         DenyReason::TooMany => "too many were asked for at once",
+        DenyReason::AccountLocked => "the user's account is locked",
+        DenyReason::AccountExpired => "the user's account has expired",
+        DenyReason::PasswordExpired => "the user's password has expired",
+        DenyReason::AccountRefused => "PAM does not admit the user now",
+        DenyReason::PamFailed => "PAM could not be asked",
     }
 }
 

@@ -1,0 +1,209 @@
+//! The warm helper: a process with PAM's library and the service's modules loaded, forked by the spawner. It runs none of their
+//! code itself. For each question there is a process of its own, made ahead, so that a module that hangs, crashes, ends or
+//! changes its process does so to one attempt and to nothing else.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use elevon_policy::text::Text;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::{PidfdFlags, WaitOptions, pidfd_open, wait, waitpid};
+use serde::{Deserialize, Serialize};
+
+use super::LIMIT;
+use super::account::{self, NotAdmitted};
+use super::stack::Stack;
+use crate::connection::{Connection, Lost};
+use crate::syscall::pam::{Library, clear_environment, keep_loaded};
+use crate::syscall::{self, Fork};
+
+/// Asks the helper for a process that answers one question. With the first comes what it should know.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Make {
+    /// The folder of PAM's services, where it is not PAM's own.
+    pub(super) folder: Option<PathBuf>,
+}
+
+/// With it come two descriptors: the process, and the line to it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Made {
+    /// The process's number.
+    Process(i32),
+    /// There is none.
+    Failed(String),
+}
+
+/// One question.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Question {
+    /// About whose account.
+    pub(super) user: Text,
+}
+
+/// Its answer.
+pub(super) type Answer = Result<(), NotAdmitted>;
+
+/// Becomes the helper, in the forked child.
+pub(crate) fn run(line: OwnedFd) -> ! {
+    let status = match serve(Connection::new(line, LIMIT, None)) {
+        Ok(()) | Err(Lost::Closed) => 0,
+        Err(lost) => {
+            eprintln!("elevon-elevator: the PAM helper cannot go on: {lost}");
+            1
+        }
+    };
+    syscall::exit_now(status)
+}
+
+/// What is loaded, and in which state it was then.
+struct Loaded {
+    library: Result<Library, String>,
+    stamps: BTreeMap<PathBuf, Stamp>,
+}
+
+type Stamp = Option<(u64, u64, i64, i64)>;
+
+fn serve(mut line: Connection) -> Result<(), Lost> {
+    syscall::name_process(c"elevon-pam");
+    rustix::process::setsid()?;
+    clear_environment();
+    let signals = syscall::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM, libc::SIGINT])?;
+    let mut loaded: Option<Loaded> = None;
+    loop {
+        let mut ready = [
+            PollFd::from_borrowed_fd(line.socket(), PollFlags::IN),
+            PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
+        ];
+        poll(&mut ready, None)?;
+        let [asked, ended] = ready.map(|fd| !fd.revents().is_empty());
+        if ended {
+            // What the signals say is read from the children themselves.
+            let _ = rustix::io::read(&signals, &mut [0; 1024]);
+            while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        }
+        if asked {
+            let make: Make = line.receive()?;
+            let folder = make.folder.as_deref();
+            let loaded = loaded.get_or_insert_with(|| Loaded::warm(folder));
+            if loaded.is_out_of_date() {
+                // Another helper is made, which loads what is there now.
+                return Ok(());
+            }
+            answer(&line, folder, loaded)?;
+        }
+    }
+}
+
+impl Loaded {
+    fn warm(folder: Option<&Path>) -> Self {
+        let library = Library::load();
+        let Ok(loaded) = &library else { return Self { library, stamps: BTreeMap::new() } };
+        // Looked at before it is loaded: what is replaced in between is seen.
+        let modules = Stack::read(folder, modules(loaded).as_deref()).unwrap_or_default().modules;
+        let files: Vec<PathBuf> = loaded.place().map(Path::to_owned).into_iter().chain(modules).collect();
+        let stamps = files.iter().map(|path| (path.clone(), stamp(path))).collect();
+        // The first of them is the library, which is loaded.
+        let modules = files.get(1..).unwrap_or_default();
+        if can_be_loaded(modules) {
+            modules.iter().for_each(|module| keep_loaded(module));
+        }
+        Self { library, stamps }
+    }
+
+    fn is_out_of_date(&self) -> bool {
+        self.stamps.iter().any(|(path, then)| stamp(path) != *then)
+    }
+}
+
+/// Where modules lie that are named without a folder: beside the library.
+pub(super) fn modules(library: &Library) -> Option<PathBuf> {
+    Some(library.place()?.parent()?.join("security"))
+}
+
+fn stamp(path: &Path) -> Stamp {
+    fs::metadata(path).ok().map(|facts| (facts.dev(), facts.ino(), facts.ctime(), facts.ctime_nsec()))
+}
+
+/// Tries it in a process that may not survive it. Where it does not, modules are loaded for each question, as PAM does.
+fn can_be_loaded(modules: &[PathBuf]) -> bool {
+    match syscall::fork() {
+        Ok(Fork::Child) => {
+            modules.iter().for_each(|module| keep_loaded(module));
+            syscall::exit_now(0)
+        }
+        Ok(Fork::Parent(pid)) => waitpid(Some(pid), WaitOptions::empty())
+            .is_ok_and(|ended| ended.is_some_and(|(_, status)| status.exit_status() == Some(0))),
+        Err(_) => false,
+    }
+}
+
+fn answer(line: &Connection, folder: Option<&Path>, loaded: &Loaded) -> Result<(), Lost> {
+    match make(folder, loaded) {
+        Ok((pid, process, question)) => {
+            line.send_with(&Made::Process(pid), &[process.as_fd(), question.as_fd()])
+        }
+        Err(error) => line.send(&Made::Failed(error.to_string())),
+    }
+}
+
+fn make(folder: Option<&Path>, loaded: &Loaded) -> io::Result<(i32, OwnedFd, OwnedFd)> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    match syscall::fork()? {
+        // The helper's own line above all: held here, too, its end would not be seen.
+        Fork::Child => match syscall::close_all_but(&[0, 1, 2, theirs.as_raw_fd()]) {
+            Ok(()) => be_asked(Connection::new(theirs, LIMIT, None), folder, loaded),
+            Err(_) => syscall::exit_now(1),
+        },
+        Fork::Parent(pid) => Ok((pid.as_raw_nonzero().get(), pidfd_open(pid, PidfdFlags::empty())?, ours)),
+    }
+}
+
+/// Answers one question, and ends without a word to the modules: what they would do then could take its time.
+fn be_asked(mut line: Connection, folder: Option<&Path>, loaded: &Loaded) -> ! {
+    // What a module does to its terminal or its group it does to nobody else's.
+    let ready = rustix::process::setsid();
+    syscall::reset_signals();
+    // Ahead of the question, which then only looks whether the files are still the same.
+    let prepared = Prepared::new(folder, loaded);
+    if let Ok(Question { user }) = line.receive() {
+        let prepared = match prepared {
+            Ok(prepared) if prepared.is_current() => Ok(prepared),
+            _ => Prepared::new(folder, loaded),
+        };
+        let answer: Answer = match (ready, prepared) {
+            (Err(errno), _) => Err(account::failed(&errno.to_string())),
+            (_, Err(cause)) => Err(NotAdmitted::Failed { cause }),
+            (_, Ok(Prepared { library, .. })) => account::check(library, folder, &user),
+        };
+        // Whoever asked may have lost patience.
+        let _ = line.send(&answer);
+    }
+    syscall::exit_now(0)
+}
+
+/// A service that may be used, and in which state its files were then.
+struct Prepared<'a> {
+    library: &'a Library,
+    stamps: Vec<(PathBuf, Stamp)>,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(folder: Option<&Path>, loaded: &'a Loaded) -> Result<Self, String> {
+        let library = loaded.library.as_ref().map_err(Clone::clone)?;
+        // Twice: what is replaced while it is looked at is seen.
+        let stack = || Stack::read(folder, modules(library).as_deref()).map_err(|unfit| unfit.to_string());
+        let files = stack()?.files;
+        let stamps = files.into_iter().map(|path| (path.clone(), stamp(&path))).collect();
+        stack()?;
+        Ok(Self { library, stamps })
+    }
+
+    fn is_current(&self) -> bool {
+        self.stamps.iter().all(|(path, then)| stamp(path) == *then)
+    }
+}
