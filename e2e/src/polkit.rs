@@ -21,23 +21,48 @@ const RULE: &str = include_str!("../../packaging/polkit/49-elevon.rules");
 const DAEMONS: [&str; 3] =
     ["/usr/lib/polkit-1/polkitd", "/usr/libexec/polkitd", "/usr/libexec/polkit-1/polkitd"];
 
+/// Where setuid programs such as `pkexec` look for the system's D-Bus, whatever their environment says.
+const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
+
 /// A D-Bus and a polkit that runs on it.
 #[derive(Debug)]
 pub struct Polkit {
     // Dropped, and so ended, in this order.
     daemon: Program,
     _bus: Program,
+    _socket: Socket,
     address: String,
+}
+
+/// A socket that is taken away with what listened on it.
+#[derive(Debug)]
+struct Socket(PathBuf);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 impl Polkit {
     /// Starts both, and waits until polkit answers.
     pub fn start(site: &Site) -> Result<Self> {
+        Self::start_on(site, site.tree.join("polkit/bus"), None)
+    }
+
+    /// The same on the system's D-Bus, where this computer runs none, with another rule.
+    pub fn of_the_system(site: &Site, rule: &str) -> Result<Self> {
+        let socket = PathBuf::from(SYSTEM_BUS);
+        ensure!(UnixStream::connect(&socket).is_err(), "a D-Bus listens on {SYSTEM_BUS} already");
+        fs::create_dir_all("/run/dbus")?;
+        Self::start_on(site, socket, Some(rule))
+    }
+
+    fn start_on(site: &Site, socket: PathBuf, more: Option<&str>) -> Result<Self> {
         let folder = site.tree.join("polkit");
         let rules = folder.join("rules.d");
         fs::create_dir_all(&rules)?;
         fs::set_permissions(&folder, PermissionsExt::from_mode(0o755))?;
-        let socket = folder.join("bus");
         let configuration = folder.join("bus.conf");
         fs::write(&configuration, bus_configuration(&socket))?;
         let logs = site.tree.join("logs");
@@ -49,6 +74,9 @@ impl Polkit {
 
         let (uid, gid) = account()?;
         fs::write(rules.join("49-elevon.rules"), rule(site)?)?;
+        if let Some(more) = more {
+            fs::write(rules.join("48-more.rules"), more)?;
+        }
         chown(&rules, Some(uid), Some(gid))?;
         let address = format!("unix:path={}", socket.display());
         let daemon = DAEMONS.iter().find(|path| Path::new(path).exists()).context("polkitd is installed")?;
@@ -57,7 +85,7 @@ impl Polkit {
         polkit.arg(r#"mount --bind "$1" /etc/polkit-1/rules.d && exec "$0" --no-debug"#);
         polkit.arg(daemon).arg(&rules).env("DBUS_SYSTEM_BUS_ADDRESS", &address);
         let daemon = Program::start("polkitd", &mut polkit, &logs)?;
-        let polkit = Self { daemon, _bus: bus, address };
+        let polkit = Self { daemon, _bus: bus, _socket: Socket(socket), address };
         until_true("polkit to answer", SOON, || {
             polkit.asked(site, &site.alice, NOBODYS).is_ok_and(|ran| !ran.err.contains("Error"))
         })

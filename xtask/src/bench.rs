@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::packages;
 use crate::postgres::Postgres;
-use crate::program::{cargo, run, target_directory};
+use crate::program::{cargo, root, run, target_directory};
 
 /// A measure's name, and what takes it; it is given what the developer adds.
 type Bench = (&'static str, fn(&[String]) -> Result<()>);
@@ -57,5 +57,6 @@ fn beside_sudo(mut bench: Command) -> Result<()> {
     packages::provide_for_launches()?;
     let folder = target_directory()?.join("sudo-rs");
     run(cargo(["install", "--quiet", "--locked", "sudo-rs", "--version=0.2.13", "--root"]).arg(&folder))?;
-    run(bench.arg("--sudo-rs").arg(folder.join("bin/sudo")))
+    bench.arg("--sudo-rs").arg(folder.join("bin/sudo"));
+    run(bench.arg("--write").arg(root().join("docs/benchmarks.md")))
 }

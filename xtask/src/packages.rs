@@ -57,9 +57,12 @@ const PACKAGES: [Package; 22] = [
 ];
 
 /// What launches are measured beside.
-const BESIDE_LAUNCHES: [Package; 3] = [
+const BESIDE_LAUNCHES: [Package; 6] = [
     Package { name: "sudo", shown_by: Shown::Program(&["sudo"]) },
     Package { name: "doas", shown_by: Shown::Program(&["doas"]) },
+    Package { name: "pkexec", shown_by: Shown::Program(&["pkexec"]) },
+    Package { name: "polkitd", shown_by: Shown::Program(&["pkcheck"]) },
+    Package { name: "dbus", shown_by: Shown::Program(&["dbus-daemon"]) },
     // To build sudo-rs.
     Package { name: "libpam0g-dev", shown_by: Shown::Folder("/usr/include/security") },
 ];

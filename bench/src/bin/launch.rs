@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 use elevon_bench::{Spread, clock};
 use elevon_e2e::policy::{hash_of, privileged};
+use elevon_e2e::polkit::Polkit;
 use elevon_e2e::program::must;
 use elevon_e2e::site::Site;
 use elevon_e2e::terminal::Terminal;
@@ -23,7 +24,7 @@ const TURN: usize = 25;
 /// Between two runs that are paced.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// From starting the command to its exit, beside sudo, doas and sudo-rs.
+/// From starting the command to its exit, beside sudo, doas, pkexec and sudo-rs.
 #[derive(Parser)]
 struct Launch {
     #[command(subcommand)]
@@ -34,6 +35,9 @@ struct Launch {
     /// A sudo of sudo-rs, which is made setuid root for this; without it sudo-rs is left out
     #[arg(long)]
     sudo_rs: Option<PathBuf>,
+    /// The page of the documents that is written anew
+    #[arg(long)]
+    write: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -55,7 +59,10 @@ fn main() -> Result<()> {
     let bench = Launch::parse();
     match bench.part {
         Some(Part::Repeat { runs, paced, times, command }) => repeat(runs, paced, &times, &command),
-        None => compare(bench.runs, bench.sudo_rs.as_deref()),
+        None => {
+            let tables = compare(bench.runs, bench.sudo_rs.as_deref())?;
+            bench.write.map_or(Ok(()), |page| write(&page, bench.runs, &tables))
+        }
     }
 }
 
@@ -97,7 +104,8 @@ enum Manner {
     Terminal,
 }
 
-fn compare(runs: usize, sudo_rs: Option<&Path>) -> Result<()> {
+/// Measures, tells, and gives the tables.
+fn compare(runs: usize, sudo_rs: Option<&Path>) -> Result<String> {
     let mut site = Site::start()?;
     let own = site.programs.join("bin/repeat");
     fs::copy(std::env::current_exe()?, &own)?;
@@ -110,6 +118,7 @@ fn compare(runs: usize, sudo_rs: Option<&Path>) -> Result<()> {
     // A server is another machine: here it would take its part of this one for every launch. What it signed stays in force.
     site.server.stop()?;
     let _rules = Rules::allow(&site)?;
+    let _polkit = Polkit::of_the_system(&site, &polkit_rule(&site.alice.name))?;
     let mut measured = vec![
         Contestant::new("the program itself, not elevated", &["/usr/bin/true"]),
         Contestant::new("elevon", &[text(&site.client())?, "run", "--", "/usr/bin/true"]),
@@ -119,21 +128,25 @@ fn compare(runs: usize, sudo_rs: Option<&Path>) -> Result<()> {
         ),
         Contestant::new("sudo (NOPASSWD)", &["sudo", "-n", "/usr/bin/true"]),
         Contestant::new("doas (nopass)", &["doas", "-n", "/usr/bin/true"]),
+        Contestant::new("pkexec (a rule says yes)", &["pkexec", "/usr/bin/true"]),
     ];
     let sudo_rs = sudo_rs.map(|path| Installed::setuid(path, &site)).transpose()?;
     if let Some(sudo_rs) = &sudo_rs {
         measured.push(Contestant::new("sudo-rs (NOPASSWD)", &[text(&sudo_rs.0)?, "-n", "/usr/bin/true"]));
     }
+    let mut tables = String::new();
     for (manner, told) in [
         (Manner::Paced, "paced, 30 ms apart, pipes"),
         (Manner::Loop, "in a loop, pipes"),
         (Manner::Terminal, "in a loop, in a terminal (sudo: use_pty)"),
     ] {
-        println!("\n{}", elevon_bench::head(told));
         take_turns(&site, &own, &mut measured, manner, runs)?;
-        tell(&mut measured);
+        let table = table(told, &mut measured);
+        println!("{table}");
+        tables += &table;
+        tables.push('\n');
     }
-    Ok(())
+    Ok(tables)
 }
 
 fn take_turns(
@@ -175,26 +188,56 @@ fn take_turns(
     Ok(())
 }
 
-/// The table, each with its ratio to sudo and to doas.
-fn tell(measured: &mut [Contestant]) {
+/// A table in Markdown: each with its ratio to sudo and to doas.
+fn table(told: &str, measured: &mut [Contestant]) -> String {
     let spreads: Vec<(&str, Spread)> = measured
         .iter_mut()
         .map(|contestant| (contestant.name, Spread::of(std::mem::take(&mut contestant.times))))
         .collect();
-    let median = |name: &str| {
-        spreads
-            .iter()
-            .find(|(known, _)| known.starts_with(name))
-            .map(|(_, spread)| spread.median.as_secs_f64())
+    let ratio = |spread: &Spread, name: &str| {
+        let other = spreads.iter().find(|(known, _)| known.starts_with(name));
+        other.map_or(f64::NAN, |(_, other)| spread.median.as_secs_f64() / other.median.as_secs_f64())
     };
-    for (name, spread) in &spreads {
-        let against = |other: &str| {
-            median(other).map_or(String::new(), |other_median| {
-                format!("   {:.2} × {other}", spread.median.as_secs_f64() / other_median)
-            })
-        };
-        println!("{name:44} {spread}{}{}", against("sudo"), against("doas"));
-    }
+    let head = format!(
+        "| {told:42} |   median |      p99 | × sudo | × doas |\n| --- | ---: | ---: | ---: | ---: |\n"
+    );
+    spreads.iter().fold(head, |table, (name, spread)| {
+        let millis = |time: Duration| format!("{:5.2} ms", time.as_secs_f64() * 1e3);
+        let (median, p99) = (millis(spread.median), millis(spread.p99));
+        let (sudo, doas) = (ratio(spread, "sudo"), ratio(spread, "doas"));
+        table + &format!("| {name:42} | {median} | {p99} | {sudo:6.2} | {doas:6.2} |\n")
+    })
+}
+
+fn write(page: &Path, runs: usize, tables: &str) -> Result<()> {
+    let processors = std::thread::available_parallelism()?;
+    let about = fs::read_to_string("/proc/cpuinfo")?;
+    let model = about.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown", |(_, model)| model.trim());
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let system = release.split('.').take(2).collect::<Vec<_>>().join(".");
+    let page_text = format!(
+        include_str!("launch.md"),
+        runs = runs,
+        processors = processors,
+        model = model,
+        system = system,
+        tables = tables.trim_end(),
+    );
+    fs::write(page, page_text).with_context(|| format!("write {}", page.display()))
+}
+
+/// Lets her run the program by pkexec.
+fn polkit_rule(name: &str) -> String {
+    format!(
+        r#"polkit.addRule(function(action, subject) {{
+    if (action.id == "org.freedesktop.policykit.exec" && subject.user == "{name}"
+            && action.lookup("program") == "/usr/bin/true") {{
+        return polkit.Result.YES;
+    }}
+}});
+"#
+    )
 }
 
 fn text(path: &Path) -> Result<&str> {
