@@ -37,6 +37,8 @@ pub async fn open(state_dir: &Path, database_url: String) -> Result<App> {
         agents_address: "localhost:8444".to_owned(),
         database_url,
         agent_certificate_life: AGENT_CERTIFICATE_LIFE,
+        windows_authorities: None,
+        measurer: "/proc/self/exe".into(),
     };
     let clock = Clock::System;
     let keys = Keys::open(&config.state_dir, &config.host_names(), clock.now())?;

@@ -32,7 +32,7 @@ pub(crate) fn test() -> Result<()> {
     run(&mut tests)
 }
 
-const IDENTIFY: [&str; 2] = ["--package=elevon-identify", "--features=windows"];
+const IDENTIFY: [&str; 2] = ["--package=elevon-identify", "--features=upload"];
 
 /// The program, fetched once into the target directory.
 fn vendors_program() -> Result<PathBuf> {

@@ -12,7 +12,7 @@ pub use paragraph::{Fields, fields};
 
 use crate::package::{Recorded, hex};
 
-/// An installed package, from its paragraph in `status`.
+/// An installed package, from its paragraph in `status`; or one yet to be installed, from its control file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
     /// The binary package's name.
@@ -61,6 +61,15 @@ pub fn installed(paragraph: &[u8]) -> Option<Installed> {
     if intact != "ok" || !["installed", "triggers-awaited", "triggers-pending"].contains(&state) {
         return None;
     }
+    described(&fields)
+}
+
+/// Reads the control file of a package that is not installed yet.
+pub fn control(file: &[u8]) -> Option<Installed> {
+    described(&fields(file)?)
+}
+
+fn described(fields: &Fields<'_>) -> Option<Installed> {
     let name = fields.word("package").filter(|name| is_name(name))?.to_owned();
     let architecture = fields.word("architecture").filter(|name| is_name(name))?.to_owned();
     let source = match fields.word("source") {

@@ -8,5 +8,7 @@ pub mod package;
 pub mod polkit;
 pub mod rpm;
 pub mod script;
+#[cfg(feature = "upload")]
+pub mod upload;
 #[cfg(feature = "windows")]
 pub mod windows;

@@ -1,7 +1,7 @@
 //! What rpm's database says: a SQLite file whose table `Packages` holds one header for each package, and whose table
 //! `Basenames` says which headers name a file (`lib/backend/sqlite.cc` of rpm).
 
-mod header;
+pub(crate) mod header;
 mod sqlite;
 
 use elevon_policy::application::{Package, PackageSystem, Sha256, Vendor};
@@ -14,7 +14,7 @@ use sqlite::Value;
 pub use sqlite::{Database, NotSqlite, Unread};
 
 /// Larger headers are not looked at; a kernel's has about 2 MiB.
-const MAX_HEADER: usize = 32 << 20;
+pub(crate) const MAX_HEADER: usize = 32 << 20;
 /// No base name is looked up in more packages.
 const MAX_NAMESAKES: usize = 4096;
 
@@ -46,19 +46,23 @@ where
 }
 
 /// Tags of a header (`include/rpm/rpmtag.h`).
-mod tag {
-    pub(super) const NAME: u32 = 1000;
-    pub(super) const VERSION: u32 = 1001;
-    pub(super) const RELEASE: u32 = 1002;
-    pub(super) const EPOCH: u32 = 1003;
-    pub(super) const VENDOR: u32 = 1011;
-    pub(super) const FILE_STATES: u32 = 1029;
-    pub(super) const FILE_DIGESTS: u32 = 1035;
-    pub(super) const SOURCE_RPM: u32 = 1044;
-    pub(super) const DIR_INDEXES: u32 = 1116;
-    pub(super) const BASE_NAMES: u32 = 1117;
-    pub(super) const DIR_NAMES: u32 = 1118;
-    pub(super) const FILE_DIGEST_ALGORITHM: u32 = 5011;
+pub(crate) mod tag {
+    pub(crate) const NAME: u32 = 1000;
+    pub(crate) const VERSION: u32 = 1001;
+    pub(crate) const RELEASE: u32 = 1002;
+    pub(crate) const EPOCH: u32 = 1003;
+    pub(crate) const VENDOR: u32 = 1011;
+    pub(crate) const FILE_STATES: u32 = 1029;
+    pub(crate) const FILE_DIGESTS: u32 = 1035;
+    pub(crate) const SOURCE_RPM: u32 = 1044;
+    #[cfg(feature = "upload")]
+    pub(crate) const PAYLOAD_FORMAT: u32 = 1124;
+    #[cfg(feature = "upload")]
+    pub(crate) const PAYLOAD_COMPRESSOR: u32 = 1125;
+    pub(crate) const DIR_INDEXES: u32 = 1116;
+    pub(crate) const BASE_NAMES: u32 = 1117;
+    pub(crate) const DIR_NAMES: u32 = 1118;
+    pub(crate) const FILE_DIGEST_ALGORITHM: u32 = 5011;
 }
 
 /// What the header says of a file that it records under one of these names.
@@ -89,7 +93,7 @@ fn of_header(header: &Header<'_>, names: &[Vec<u8>]) -> Option<Owned> {
 }
 
 /// No signature stands behind the vendor's name: rpm's database says nothing about who checked one, and when.
-fn package(header: &Header<'_>) -> Option<Package> {
+pub(crate) fn package(header: &Header<'_>) -> Option<Package> {
     let text = |tag| header.string(tag).filter(|text| !text.is_empty());
     let name = text(tag::NAME)?;
     let epoch = header.numbers(tag::EPOCH).and_then(|numbers| numbers.first().copied());

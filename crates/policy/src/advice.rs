@@ -194,6 +194,9 @@ fn short_of(reason: &Reason, missing: &Missing) -> String {
         Missing::Unmodified => {
             "It is not the file that its package recorded. Install the package again; if it is meant to differ, ask an administrator to list it by its SHA-256.".into()
         }
+        Missing::Signature => {
+            "No signature that holds is over this very file. Install it again from its publisher; if it is meant to be as it is, ask an administrator to list it by its SHA-256.".into()
+        }
         Missing::Version { minimum, .. } => {
             format!("“{name}” wants version {} at least; update the package.", minimum.visible())
         }
@@ -221,7 +224,7 @@ fn far(missing: &Missing) -> u8 {
     match missing {
         Missing::TrustedPath { .. } => 0,
         Missing::Arguments => 1,
-        Missing::Unmodified => 2,
+        Missing::Unmodified | Missing::Signature => 2,
         Missing::Version { .. } => 3,
         Missing::VerifiedVendor => 4,
         Missing::SubFolders => 5,

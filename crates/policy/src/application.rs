@@ -124,8 +124,13 @@ impl Application {
     pub fn name(&self) -> OsText {
         match &self.component {
             Some(component) => OsText::from(component.action.as_untrusted()),
+            None if self.is_of_windows() => self.path.file_name_on_windows(),
             None => self.path.file_name(),
         }
+    }
+
+    fn is_of_windows(&self) -> bool {
+        self.package.as_ref().is_some_and(|package| package.system == PackageSystem::Windows)
     }
 
     /// By what it is told from all others: its path, or the component's name.
@@ -216,7 +221,7 @@ pub struct Interpreter {
     pub package: Option<Package>,
 }
 
-/// What a package database says of a file.
+/// What a package database says of a file; of a file of Windows, what its signature and the file itself say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Package {
@@ -231,11 +236,12 @@ pub struct Package {
     /// Who made it, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor: Option<Vendor>,
-    /// Whether the file equals what the package recorded; `false` also where it recorded nothing.
+    /// Whether the file equals what the package recorded; `false` also where it recorded nothing. Of a file of Windows whether
+    /// its signature holds.
     pub unmodified: bool,
 }
 
-/// The package systems whose databases Elevon reads.
+/// What vouches for a file: the package systems whose databases Elevon reads, and signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PackageSystem {
@@ -243,6 +249,8 @@ pub enum PackageSystem {
     Dpkg,
     /// Fedora's, SUSE's and others'.
     Rpm,
+    /// No database: every file is signed by itself, and says in its version resource what it is.
+    Windows,
 }
 
 /// Who made a package.

@@ -300,6 +300,7 @@ impl fmt::Display for Missing {
             Self::Unmodified => {
                 f.write_str("the file is not, or not provably, the one that its package recorded")
             }
+            Self::Signature => f.write_str("no signature that holds is over this very file"),
             Self::Version { found: Some(found), minimum } => {
                 write!(f, "it is version {}, the rule wants {} at least", found.visible(), minimum.visible())
             }

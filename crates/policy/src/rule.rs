@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::application::{Application, Lane, Package, Sha256};
+use crate::application::{Application, Lane, Package, PackageSystem, Sha256};
 use crate::id::RuleId;
 use crate::lists::{Terms, Way};
 use crate::pattern::Pattern;
@@ -271,6 +271,8 @@ pub enum Missing {
     VerifiedVendor,
     /// The file is not the one that its package recorded.
     Unmodified,
+    /// No signature holds that is over this file of Windows.
+    Signature,
     /// Older than the rule wants it, or of no version that could be compared.
     Version {
         /// What it is, where a package owns it.
@@ -453,7 +455,10 @@ impl Packaged<'_> {
         let missing = if application.lane != Lane::Trusted {
             Missing::TrustedPath { lane: application.lane.clone() }
         } else if !package.unmodified {
-            Missing::Unmodified
+            match package.system {
+                PackageSystem::Dpkg | PackageSystem::Rpm => Missing::Unmodified,
+                PackageSystem::Windows => Missing::Signature,
+            }
         } else if self.verified && !vendor.is_some_and(|vendor| vendor.verified) {
             Missing::VerifiedVendor
         } else {

@@ -65,6 +65,12 @@ impl OsText {
         Self(self.0.get(start..).unwrap_or_default().to_vec())
     }
 
+    /// The same of a path of Windows, where a backslash parts folders too.
+    pub fn file_name_on_windows(&self) -> Self {
+        let start = self.0.iter().rposition(|byte| matches!(byte, b'/' | b'\\')).map_or(0, |at| at + 1);
+        Self(self.0.get(start..).unwrap_or_default().to_vec())
+    }
+
     /// Escaped as in JSON; [`OsText::parse`] reads it back.
     pub fn escaped(&self) -> String {
         self.visible().to_string()

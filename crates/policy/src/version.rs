@@ -18,7 +18,7 @@ pub fn is_version(system: PackageSystem, text: &str) -> bool {
     Version::read(system, text).is_some()
 }
 
-/// `[epoch:]version[-release]`, in both systems.
+/// `[epoch:]version[-release]`, in both package systems of Linux; numbers with dots between them on Windows.
 struct Version<'a> {
     epoch: u64,
     version: &'a [u8],
@@ -27,6 +27,11 @@ struct Version<'a> {
 
 impl<'a> Version<'a> {
     fn read(system: PackageSystem, text: &'a str) -> Option<Self> {
+        if system == PackageSystem::Windows {
+            let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+            let fits = text.split('.').all(is_number);
+            return fits.then_some(Self { epoch: 0, version: text.as_bytes(), release: None });
+        }
         let (epoch, rest) = match text.split_once(':') {
             Some((epoch, rest)) => {
                 (epoch.bytes().all(|byte| byte.is_ascii_digit()).then(|| epoch.parse().ok())??, rest)
@@ -39,7 +44,7 @@ impl<'a> Version<'a> {
         };
         let well_formed = match system {
             PackageSystem::Dpkg => |byte: u8| byte.is_ascii_alphanumeric() || b".+-~:".contains(&byte),
-            PackageSystem::Rpm => |byte: u8| byte.is_ascii_graphic() && byte != b'-',
+            PackageSystem::Rpm | PackageSystem::Windows => |byte: u8| byte.is_ascii_graphic() && byte != b'-',
         };
         let fits = !version.is_empty()
             && release != Some(b"")
@@ -51,6 +56,7 @@ impl<'a> Version<'a> {
         let part = match system {
             PackageSystem::Dpkg => of_dpkg,
             PackageSystem::Rpm => of_rpm,
+            PackageSystem::Windows => of_windows,
         };
         let releases = match (system, self.release, other.release) {
             // rpm(8) takes a version that names no release for any release of it; to dpkg it is release 0.
@@ -121,6 +127,20 @@ fn of_rpm(mut one: &[u8], mut two: &[u8]) -> Ordering {
                 (digits, _) if digits => Ordering::Greater,
                 _ => Ordering::Less,
             },
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+}
+
+/// A version resource holds four numbers (`VS_FIXEDFILEINFO`); whoever writes fewer means zeros behind them.
+fn of_windows(one: &[u8], two: &[u8]) -> Ordering {
+    let (mut ones, mut twos) = (one.split(|byte| *byte == b'.'), two.split(|byte| *byte == b'.'));
+    loop {
+        let order = match (ones.next(), twos.next()) {
+            (None, None) => return Ordering::Equal,
+            (one, two) => of_numbers(one.unwrap_or_default(), two.unwrap_or_default()),
         };
         if order != Ordering::Equal {
             return order;
@@ -217,8 +237,22 @@ mod tests {
     }
 
     #[test]
+    fn windows_orders_versions() {
+        in_order(PackageSystem::Windows, &["0.9", "1", "1.0.0.1", "1.2", "1.10", "22.11.0.0", "22.11.1"]);
+        for (one, two) in [("1.0", "1.0.0.0"), ("1.00", "1.0"), ("7", "7.0")] {
+            assert!(
+                at_least(PackageSystem::Windows, one, two) && at_least(PackageSystem::Windows, two, one),
+                "{one} {two}"
+            );
+        }
+        for bad in ["1.", ".1", "1..2", "1.x", "1:1", "1-1"] {
+            assert!(!is_version(PackageSystem::Windows, bad), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn what_is_no_version_is_never_late_enough() {
-        for system in [PackageSystem::Dpkg, PackageSystem::Rpm] {
+        for system in [PackageSystem::Dpkg, PackageSystem::Rpm, PackageSystem::Windows] {
             for bad in ["", ":", "1:", "x:1", "-1", "1-", "1 2", "1\n", "99999999999999999999:1", "ü", "+1:1"]
             {
                 assert!(!at_least(system, "5", bad), "5 at least {bad:?}");

@@ -104,6 +104,54 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
+// ---- files: measured as soon as they are chosen, and refused here where the server would refuse them unread ----
+function refuseFile(why) {
+  const said = document.getElementById("file-wrong");
+  if (!said) return;
+  said.textContent = why;
+  said.hidden = !why;
+  document.getElementById("file").toggleAttribute("aria-invalid", Boolean(why));
+}
+
+document.addEventListener("change", (event) => {
+  const field = event.target;
+  if (!field.matches("input[type=file][data-largest]") || !field.files.length) return;
+  const most = Number(field.dataset.largest);
+  const tooLarge = field.files[0].size > most;
+  refuseFile(tooLarge ? `It has more than ${most / 1048576} MB, the most that is measured.` : "");
+  if (tooLarge) field.value = "";
+  else document.querySelector("button[data-measures]").click();
+});
+
+function arriving(loaded, total) {
+  const bar = document.getElementById("arriving");
+  if (!bar) return;
+  bar.hidden = !total;
+  if (total) [bar.max, bar.value] = [total, loaded];
+  const says = document.getElementById("arriving-says");
+  const now = !total ? "" : loaded < total ? "Sending…" : "Measuring…";
+  if (says.textContent !== now) says.textContent = now;
+}
+
+document.addEventListener("htmx:xhr:progress", (event) => {
+  if (event.target.matches("button[data-measures]") && event.detail.lengthComputable) arriving(event.detail.loaded, event.detail.total);
+});
+
+// A file that was refused comes back with its form, as every refused form does.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (!event.detail.requestConfig?.elt.matches("button[data-measures]")) return;
+  const type = event.detail.xhr.getResponseHeader("content-type") || "";
+  if (event.detail.xhr.status === 422 && type.startsWith("text/html")) event.detail.shouldSwap = true;
+});
+
+for (const lost of ["htmx:sendError", "htmx:responseError"]) {
+  document.addEventListener(lost, (event) => {
+    if (!event.target.matches?.("button[data-measures]") || event.detail.xhr?.status === 422) return;
+    arriving(0, 0);
+    refuseFile("It was not measured: the server could not be reached, or could not take it. Try again in a moment.");
+  });
+}
+
 document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 showCopyButtons(document);
 for (const shown of document.querySelectorAll("[data-needs-script]")) shown.hidden = false;

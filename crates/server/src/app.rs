@@ -13,6 +13,7 @@ use crate::computers::seen::Seen;
 use crate::config::Config;
 use crate::db::Db;
 use crate::keys::Keys;
+use crate::uploads::Uploads;
 
 /// What every action needs. Cheap to clone.
 #[derive(Clone)]
@@ -38,6 +39,8 @@ pub struct Inside {
     pub bundles: Bundles,
     /// How many passwords may be hashed at once: each takes 19 MiB.
     pub hashing: Arc<Semaphore>,
+    /// How many files may be measured at once.
+    pub uploads: Uploads,
 }
 
 impl App {
@@ -53,6 +56,7 @@ impl App {
             seen: Seen::default(),
             bundles: Bundles::default(),
             hashing: Arc::new(Semaphore::new(2)),
+            uploads: Uploads::default(),
         }))
     }
 

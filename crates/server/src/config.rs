@@ -36,6 +36,9 @@ pub struct Flags {
     /// sqlite:PATH or postgres://…
     #[arg(long, global = true, value_name = "URL")]
     pub database_url: Option<String>,
+    /// Whose word counts for who signed a program of Windows: certificates in PEM
+    #[arg(long, global = true, value_name = "FILE")]
+    pub windows_authorities: Option<PathBuf>,
     /// How long agents' certificates are good
     #[arg(long, global = true, value_name = "TIME")]
     pub agent_certificate_life: Option<Span>,
@@ -51,6 +54,7 @@ struct File {
     agents_address: Option<String>,
     database_url: Option<String>,
     agent_certificate_life: Option<Span>,
+    windows_authorities: Option<PathBuf>,
 }
 
 /// What the server goes by.
@@ -70,7 +74,14 @@ pub struct Config {
     pub database_url: String,
     /// How long agents' certificates are good.
     pub agent_certificate_life: Span,
+    /// Whose word counts for who signed a program of Windows: a file of certificates in PEM.
+    pub windows_authorities: Option<PathBuf>,
+    /// The program that measures files: this very one, whatever lies under its name by now.
+    pub measurer: PathBuf,
 }
+
+/// The authorities that the system trusts, where nothing is said of those for programs of Windows.
+const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// How long agents' certificates are good when nothing is said.
 pub const AGENT_CERTIFICATE_LIFE: Span = Span::from_days(398);
@@ -109,7 +120,14 @@ impl Config {
             })?),
             (flag, _) => flag.or(file.agent_certificate_life),
         };
+        let windows_authorities = flags
+            .windows_authorities
+            .or_else(|| env("WINDOWS_AUTHORITIES").map(PathBuf::from))
+            .or(file.windows_authorities)
+            .or_else(|| Some(PathBuf::from(SYSTEM_AUTHORITIES)).filter(|path| path.exists()));
         Ok(Self {
+            windows_authorities,
+            measurer: PathBuf::from("/proc/self/exe"),
             agent_certificate_life: life.unwrap_or(AGENT_CERTIFICATE_LIFE),
             listen: address("listen", &listen)?,
             state_dir,

@@ -31,6 +31,20 @@ pub enum Error {
     Forbidden(Cow<'static, str>),
     /// Too often: a sentence.
     TooMany(Cow<'static, str>),
+    /// It is larger than this server takes: the field, and a sentence.
+    TooLarge {
+        /// The form's or document's field.
+        field: &'static str,
+        /// What was expected.
+        sentence: Cow<'static, str>,
+    },
+    /// The server has no room for it: the field, and a sentence.
+    NoRoom {
+        /// The form's or document's field.
+        field: &'static str,
+        /// What to do.
+        sentence: Cow<'static, str>,
+    },
     /// Elevon itself failed; the cause goes to the log.
     Internal(Cow<'static, str>),
 }
@@ -74,10 +88,13 @@ impl Error {
             Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "not signed in"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "not allowed"),
             Self::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "too many tries"),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too large"),
+            Self::NoRoom { .. } => (StatusCode::INSUFFICIENT_STORAGE, "no room"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal error"),
         };
         let field = match self {
             Self::Invalid { field, .. } => *field,
+            Self::TooLarge { field, .. } | Self::NoRoom { field, .. } => Some(*field),
             _ => None,
         };
         Told { status, title, detail: self.sentence().into_owned(), field }
@@ -86,7 +103,9 @@ impl Error {
     fn sentence(&self) -> Cow<'static, str> {
         match self {
             Self::NotFound(what) => format!("there is no such {what}; it may have been removed").into(),
-            Self::Invalid { sentence, .. } => sentence.clone(),
+            Self::Invalid { sentence, .. }
+            | Self::TooLarge { sentence, .. }
+            | Self::NoRoom { sentence, .. } => sentence.clone(),
             Self::Conflict(sentence)
             | Self::Unauthenticated(sentence)
             | Self::Forbidden(sentence)

@@ -27,3 +27,4 @@ pub mod serve;
 pub mod sweep;
 pub mod tls;
 pub mod trials;
+pub mod uploads;

@@ -17,7 +17,7 @@ use elevon_server::db::Db;
 use elevon_server::error::Error;
 use elevon_server::keys::Keys;
 use elevon_server::serve::{Lock, Ports};
-use elevon_server::{accounts, audit, backup, computers, doctor, serve};
+use elevon_server::{accounts, audit, backup, computers, doctor, serve, uploads};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -74,6 +74,14 @@ enum Command {
     },
     /// Look at what the server stands on
     Doctor,
+    /// Measure a file: what the server starts for itself, without rights
+    #[command(hide = true)]
+    Measure {
+        /// The time, in milliseconds since 1970
+        now: i64,
+        /// Certificates in PEM of those who may name publishers
+        authorities: Option<PathBuf>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -143,6 +151,10 @@ enum AuditCommand {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Command::Measure { now, authorities } = &arguments.command {
+        // Before there is a second thread: it gives up its rights, and that is each thread's own to do.
+        return uploads::measurer::main(*now, authorities.as_deref());
+    }
     tracing_subscriber::fmt()
         .compact()
         .with_writer(std::io::stderr)
@@ -223,6 +235,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             println!("Enrollment tokens of before do not work any more; everybody signs in again");
             Ok(ExitCode::SUCCESS)
         }
+        Command::Measure { .. } => bail!("measuring begins before anything else"),
         Command::Doctor => {
             let findings = doctor::examine(config, Clock::System).await;
             for finding in &findings {

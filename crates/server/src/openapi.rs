@@ -69,8 +69,11 @@ fn operation(method: &str, path: &str, needs: Needs) -> Value {
         operation["parameters"] = parameters.into();
     }
     if let Some(body) = said.body {
-        operation["requestBody"] =
-            json!({ "required": true, "content": { "application/json": { "schema": reference(body) } } });
+        let content = match body {
+            FILE => json!({ "application/octet-stream": {} }),
+            _ => json!({ "application/json": { "schema": reference(body) } }),
+        };
+        operation["requestBody"] = json!({ "required": true, "content": content });
     }
     if needs == Needs::Anyone {
         operation["security"] = json!([]);
@@ -147,6 +150,13 @@ fn say(method: &str, path: &str) -> Said {
         ("POST", ["accounts"]) => {
             said("a new account".into(), "201", json(reference(schema)), Some("NewAccount"), &[])
         }
+        (_, ["uploads"]) => said(
+            "measure a file, and say which rules can be made of it; nothing of it is kept".into(),
+            "200",
+            json(reference("Measured")),
+            Some(FILE),
+            &[("name", "Word")],
+        ),
         (_, ["launches"]) => {
             said("the launches under a grant".into(), "200", json(listing(schema)), None, &[("grant", "Id")])
         }
@@ -192,6 +202,8 @@ fn say(method: &str, path: &str) -> Said {
     }
 }
 
+/// The body is a file, of whatever kind it is said to be.
+const FILE: &str = "File";
 const WHICH: &[(&str, &str)] = &[("which", "Word"), ("cursor", "Word")];
 const FILTER: &[(&str, &str)] = &[
     ("cursor", "Word"),
@@ -286,6 +298,25 @@ fn schemas() -> Value {
                 ),
             } }),
         ),
+        "Measured": object(json!(["name", "sha256", "size", "format", "offers"]), json!({
+            "name": text, "sha256": text, "size": { "type": "integer", "description": "in bytes" },
+            "format": { "enum": ["elf", "script", "deb", "rpm", "windows_program", "windows_installer"] },
+            "interpreter": text,
+            "package": open("what a package, or a file of Windows, says of itself"),
+            "signature": open("who signed a file of Windows, or why nobody can be believed to have"),
+            "programs": { "type": "array", "items": open("a program in a package: path, sha256, size") },
+            "programs_left_out": { "type": "integer" },
+            "components": { "type": "array", "items": text },
+            "offers": {
+                "type": "array",
+                "description": "all six kinds of rules, the strongest one that lasts first",
+                "items": object(json!(["type", "sentence", "rules"]), json!({
+                    "type": text,
+                    "sentence": { "type": "string", "description": "why one would choose it, or why it cannot be made" },
+                    "rules": { "type": "array", "items": open("about, and recognises as a list's rule has it") },
+                })),
+            },
+        })),
         "Request": object(json!(["asked", "state", "version", "since"]), json!({
             "asked": open("what was asked, as the computer measured it"), "version": version, "since": time,
             "state": { "enum": ["pending", "approved", "declined", "cancelled", "lapsed"] },

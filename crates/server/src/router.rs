@@ -17,7 +17,7 @@ use crate::auth::{Needs, forbidden, nobody, session, token};
 use crate::error::{Error, Told, as_problems};
 use crate::policies::api::{allow, block, privileged};
 use crate::{
-    accounts, audit, channel, computers, grants, groups, launches, openapi, pages, requests, trials,
+    accounts, audit, channel, computers, grants, groups, launches, openapi, pages, requests, trials, uploads,
 };
 
 /// What each route needs: method, path, right. The router asks here before any handler runs; tests and the API's
@@ -53,6 +53,7 @@ pub const TABLE: &[(&str, &str, Needs)] = &[
     ("POST", "/api/v1/blocklists/{id}/deploy", Needs::Administrator),
     ("POST", "/api/v1/blocklists/{id}/withdraw", Needs::Administrator),
     ("POST", "/api/v1/trials", Needs::Reader),
+    ("POST", "/api/v1/uploads", Needs::Administrator),
     ("GET", "/api/v1/groups", Needs::Reader),
     ("POST", "/api/v1/groups", Needs::Administrator),
     ("GET", "/api/v1/groups/{id}", Needs::Reader),
@@ -95,7 +96,9 @@ pub const TABLE: &[(&str, &str, Needs)] = &[
     ("GET", "/privileged-application-lists", Needs::Reader),
     ("GET", "/privileged-application-lists/new", Needs::Administrator),
     ("POST", "/privileged-application-lists/new", Needs::Administrator),
+    ("POST", "/privileged-application-lists/new/measure", Needs::Administrator),
     ("GET", "/privileged-application-lists/{id}", Needs::Reader),
+    ("POST", "/privileged-application-lists/{id}/measure", Needs::Administrator),
     ("POST", "/privileged-application-lists/{id}", Needs::Administrator),
     ("GET", "/privileged-application-lists/{id}/deployment", Needs::Reader),
     ("POST", "/privileged-application-lists/{id}/deploy", Needs::Administrator),
@@ -104,7 +107,9 @@ pub const TABLE: &[(&str, &str, Needs)] = &[
     ("GET", "/allowlists", Needs::Reader),
     ("GET", "/allowlists/new", Needs::Administrator),
     ("POST", "/allowlists/new", Needs::Administrator),
+    ("POST", "/allowlists/new/measure", Needs::Administrator),
     ("GET", "/allowlists/{id}", Needs::Reader),
+    ("POST", "/allowlists/{id}/measure", Needs::Administrator),
     ("POST", "/allowlists/{id}", Needs::Administrator),
     ("GET", "/allowlists/{id}/deployment", Needs::Reader),
     ("POST", "/allowlists/{id}/deploy", Needs::Administrator),
@@ -113,7 +118,9 @@ pub const TABLE: &[(&str, &str, Needs)] = &[
     ("GET", "/blocklists", Needs::Reader),
     ("GET", "/blocklists/new", Needs::Administrator),
     ("POST", "/blocklists/new", Needs::Administrator),
+    ("POST", "/blocklists/new/measure", Needs::Administrator),
     ("GET", "/blocklists/{id}", Needs::Reader),
+    ("POST", "/blocklists/{id}/measure", Needs::Administrator),
     ("POST", "/blocklists/{id}", Needs::Administrator),
     ("GET", "/blocklists/{id}/deployment", Needs::Reader),
     ("POST", "/blocklists/{id}/deploy", Needs::Administrator),
@@ -151,6 +158,8 @@ const PEOPLE_BODY: usize = 2 << 20;
 const AGENTS_BODY: usize = 16 << 20;
 /// A handler that takes longer than this is given up. The long-poll ends by itself before.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// The same where a file is sent along: it may arrive slowly, and wait for its turn.
+const PATIENCE_WITH_FILES: Duration = Duration::from_secs(45 * 60);
 
 /// What people reach: the console and the API.
 pub fn people(app: App) -> Router {
@@ -215,6 +224,7 @@ fn api() -> Router<App> {
         .route("/api/v1/blocklists/{id}/deploy", post(block::deploy))
         .route("/api/v1/blocklists/{id}/withdraw", post(block::withdraw))
         .route("/api/v1/trials", post(trials::api::try_it))
+        .route("/api/v1/uploads", post(uploads::api::measure))
         .route("/api/v1/groups", get(groups::api::list).post(groups::api::create))
         .route("/api/v1/groups/{id}", get(groups::api::find).put(groups::api::update))
         .route("/api/v1/computers", get(computers::api::list))
@@ -304,8 +314,11 @@ fn comes_from_here(app: &App, headers: &HeaderMap) -> bool {
     }
 }
 
-async fn patience(request: Request, next: Next) -> Result<Response, Error> {
-    let answered = tokio::time::timeout(PATIENCE, next.run(request)).await;
+async fn patience(path: Option<MatchedPath>, request: Request, next: Next) -> Result<Response, Error> {
+    let sends_a_file = |path: &str| path == "/api/v1/uploads" || path.ends_with("/measure");
+    let long = path.is_some_and(|path| sends_a_file(path.as_str()));
+    let patience = if long { PATIENCE_WITH_FILES } else { PATIENCE };
+    let answered = tokio::time::timeout(patience, next.run(request)).await;
     answered.map_err(|_| Error::internal("answering", "it took too long"))
 }
 

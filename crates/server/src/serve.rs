@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 use crate::app::App;
-use crate::{audit, channel, computers, router, sweep, tls};
+use crate::{audit, channel, computers, router, sweep, tls, uploads};
 
 /// A handshake that takes longer is given up.
 const IMPATIENCE: Duration = Duration::from_secs(15);
@@ -95,6 +95,9 @@ pub async fn serve(app: App, ports: Ports, end: watch::Receiver<bool>) -> Result
         Ok(None) => {}
         Ok(Some(told)) => tracing::error!("{told}"),
         Err(error) => tracing::warn!(%error, "could not compare the database with its checkpoints"),
+    }
+    if let Err(error) = uploads::clear(&app.config.state_dir) {
+        tracing::warn!(%error, "could not take away what was left of uploads");
     }
     let people = tls::for_people(&app.keys)?;
     let agents = tls::for_agents(&app.keys)?;

@@ -3,7 +3,7 @@
 
 /// A header that is in memory.
 #[derive(Debug)]
-pub(super) struct Header<'a> {
+pub(crate) struct Header<'a> {
     entries: &'a [[u8; 16]],
     data: &'a [u8],
 }
@@ -18,7 +18,7 @@ const MAX_COUNT: usize = 1 << 20;
 
 impl<'a> Header<'a> {
     /// Nothing where the sizes do not fit.
-    pub(super) fn read(blob: &'a [u8]) -> Option<Self> {
+    pub(crate) fn read(blob: &'a [u8]) -> Option<Self> {
         let (head, rest) = blob.split_first_chunk::<8>()?;
         let [entries, size] =
             [head.first_chunk::<4>()?, head.last_chunk::<4>()?].map(|number| u32::from_be_bytes(*number));
@@ -43,7 +43,7 @@ impl<'a> Header<'a> {
         })
     }
 
-    pub(super) fn string(&self, tag: u32) -> Option<&'a str> {
+    pub(crate) fn string(&self, tag: u32) -> Option<&'a str> {
         match self.find(tag)? {
             (STRING | I18N_STRING, data, _) => {
                 std::str::from_utf8(data.split(|byte| *byte == 0).next()?).ok()
@@ -53,20 +53,20 @@ impl<'a> Header<'a> {
     }
 
     /// As many as there are said to be, each ended by a zero byte.
-    pub(super) fn strings(&self, tag: u32) -> Option<Vec<&'a [u8]>> {
+    pub(crate) fn strings(&self, tag: u32) -> Option<Vec<&'a [u8]>> {
         let (STRING_ARRAY, data, count) = self.find(tag)? else { return None };
         let strings: Vec<_> = data.split_inclusive(|byte| *byte == 0).take(count).collect();
         (strings.len() == count).then_some(())?;
         strings.into_iter().map(|string| string.strip_suffix(b"\0")).collect()
     }
 
-    pub(super) fn numbers(&self, tag: u32) -> Option<Vec<u32>> {
+    pub(crate) fn numbers(&self, tag: u32) -> Option<Vec<u32>> {
         let (INT32, data, count) = self.find(tag)? else { return None };
         let (numbers, _) = data.get(..count.checked_mul(4)?)?.as_chunks();
         Some(numbers.iter().map(|number| u32::from_be_bytes(*number)).collect())
     }
 
-    pub(super) fn bytes(&self, tag: u32) -> Option<&'a [u8]> {
+    pub(crate) fn bytes(&self, tag: u32) -> Option<&'a [u8]> {
         let (CHAR, data, count) = self.find(tag)? else { return None };
         data.get(..count)
     }

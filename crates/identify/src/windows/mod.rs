@@ -9,6 +9,7 @@ pub mod authenticode;
 mod chain;
 mod cms;
 mod der;
+pub mod facts;
 pub mod msi;
 pub mod pe;
 mod refusal;

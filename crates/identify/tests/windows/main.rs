@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
 
+mod decisions;
 mod sample;
 
 use std::io::{Cursor, Seek, SeekFrom, Write};

@@ -1,5 +1,7 @@
 //! Words and tones that several rooms' pages share.
 
+use std::borrow::Borrow;
+
 use elevon_policy::event::{EndReason, Exit};
 use elevon_policy::grant::{Ends, Grant, GrantState, GrantedApplication, GrantedArguments};
 use elevon_policy::request::RequestState;
@@ -26,6 +28,16 @@ pub fn grant_tone(state: &GrantState) -> &'static str {
         GrantState::Revoking => "amber",
         GrantState::Revoked | GrantState::Failed => "red",
         GrantState::Scheduled | GrantState::Expired | GrantState::Ended => "",
+    }
+}
+
+/// How long a file is: `512 bytes`, `1.4 MB`.
+pub fn size(bytes: impl Borrow<u64>) -> String {
+    let bytes = *bytes.borrow();
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{} kB", bytes / 1_000),
+        _ => format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10),
     }
 }
 

@@ -21,6 +21,7 @@ mod requests;
 mod site;
 mod tls;
 mod trials;
+mod uploads;
 
 /// Each test on SQLite, and on PostgreSQL where there is one.
 macro_rules! on_both_engines {

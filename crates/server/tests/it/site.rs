@@ -85,6 +85,8 @@ impl Site {
             agents_address: "localhost:8444".to_owned(),
             database_url,
             agent_certificate_life: AGENT_CERTIFICATE_LIFE,
+            windows_authorities: None,
+            measurer: PathBuf::from(env!("CARGO_BIN_EXE_elevon-server")),
         };
         // Certificates are checked against the real clock.
         let clock = Clock::moved(Clock::System.now());
@@ -168,6 +170,15 @@ impl Site {
             .header(header::CONTENT_TYPE, "application/json");
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
         self.send(request.body(body).unwrap()).await
+    }
+
+    /// Sends a file to be measured.
+    pub(crate) async fn upload(&self, token: &str, name: &str, body: impl Into<Body>) -> Answer {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("/api/v1/uploads?name={name}"))
+            .header(header::AUTHORIZATION, format!("Bearer {token}"));
+        self.send(request.body(body.into()).unwrap()).await
     }
 
     pub(crate) async fn form(&self, cookie: Option<&str>, path: &str, fields: &str) -> Answer {

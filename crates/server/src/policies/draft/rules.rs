@@ -84,10 +84,30 @@ fn one(form: &mut Form, number: usize, terms: &Terms) -> RuleDraft {
 /// Adds an empty rule of this kind.
 pub fn add(form: &mut Form, word: &str) {
     let Some(kind) = KINDS.into_iter().find(|kind| kind.word == word) else { return };
-    let number = all(form).iter().map(|rule| rule.number + 1).max().unwrap_or(0);
+    let number = next(form);
     form.set(format!("rules.{number}.type"), kind.word);
     form.set(format!("rules.{number}.arguments"), "any");
     terms::write(form, &format!("rules.{number}.terms."), &Terms::default());
+}
+
+/// Adds a rule that recognises this.
+pub fn add_recognising(form: &mut Form, recognises: Recognises, now: Timestamp) {
+    let number = next(form);
+    let rule = Rule {
+        id: RuleId::new(now, chance()),
+        recognises,
+        arguments: ArgumentPattern::Any,
+        minimum_version: None,
+        outcome: Outcome::Allow,
+        elevate: None,
+        terms: None,
+    };
+    write_rule(form, &format!("rules.{number}"), &rule);
+}
+
+/// The place of a rule that is added.
+fn next(form: &Form) -> usize {
+    all(form).iter().map(|rule| rule.number + 1).max().unwrap_or(0)
 }
 
 /// Takes this rule out.

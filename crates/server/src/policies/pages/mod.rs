@@ -1,10 +1,13 @@
 //! Lists in the browser: what there is, one list's settings with its rules, where it is deployed, and what it did.
 
 mod deployment;
+mod from_file;
 mod settings;
 
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::multipart::MultipartRejection;
+use axum::extract::{DefaultBodyLimit, Multipart, Path, Query, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Form as Body, Router};
@@ -167,6 +170,12 @@ pub async fn audit(
     frame.show(&AuditPage { frame: frame.clone(), kind, id, name: list.name, rows, older })
 }
 
+/// A form with a file, if it is one.
+type Sent = Result<Multipart, MultipartRejection>;
+
+/// Of a file that is too large so much is read and thrown away, so that the browser hears why it was refused.
+const SENT: usize = 2 << 30;
+
 /// The routes of the three kinds of lists.
 pub fn routes() -> Router<App> {
     let kinds = [ListKind::PrivilegedApplicationList, ListKind::Allowlist, ListKind::Blocklist];
@@ -184,6 +193,33 @@ fn routes_of(all: Router<App>, kind: ListKind) -> Router<App> {
                     settings::change(app, frame, by, kind, None, form)
                 },
             ),
+        )
+        .route(
+            &at("/new/measure"),
+            post(
+                move |State(app): State<App>,
+                      frame: Frame,
+                      by: Administrator,
+                      headers: HeaderMap,
+                      sent: Sent| async move {
+                    from_file::measure(app, frame, by, kind, None, &headers, sent).await
+                },
+            )
+            .layer(DefaultBodyLimit::max(SENT)),
+        )
+        .route(
+            &at("/{id}/measure"),
+            post(
+                move |State(app): State<App>,
+                      frame: Frame,
+                      by: Administrator,
+                      Path(id): It,
+                      headers: HeaderMap,
+                      sent: Sent| async move {
+                    from_file::measure(app, frame, by, kind, Some(id), &headers, sent).await
+                },
+            )
+            .layer(DefaultBodyLimit::max(SENT)),
         )
         .route(
             &at("/{id}"),

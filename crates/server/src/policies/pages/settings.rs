@@ -6,6 +6,7 @@ use elevon_policy::decide::ListKind;
 use elevon_policy::id::{PolicyId, Version};
 use elevon_policy::text::Text;
 
+use super::from_file::{self, Offered};
 use super::{Words, place, standing, summary, words};
 use crate::app::App;
 use crate::auth::{Administrator, Needs};
@@ -30,6 +31,7 @@ struct SettingsPage {
     form: Form,
     rules: Vec<RuleDraft>,
     to_acknowledge: Option<String>,
+    offered: Option<Offered>,
     may_change: bool,
 }
 
@@ -52,6 +54,7 @@ impl SettingsPage {
         });
         let seen = form.text("seen").parse().ok().map(Version).or(stored.map(|stored| stored.version));
         form.forget("act");
+        let offered = Offered::of(&form);
         Self {
             may_change: frame.may(Needs::Administrator),
             standing: stored.map_or_else(|| words(kind).purpose.to_owned(), standing),
@@ -62,6 +65,7 @@ impl SettingsPage {
             form,
             rules,
             to_acknowledge,
+            offered,
         }
     }
 
@@ -94,6 +98,11 @@ impl SettingsPage {
             ("automatic", "Nothing", "Automatic, recorded"),
             ("off", "Off", "Refused"),
         ]
+    }
+
+    /// Whether something but the file is wrong.
+    fn is_not_saved(&self) -> bool {
+        self.form.is_refused() && self.form.refused("file").is_none()
     }
 
     fn kinds(&self) -> [Kind; 6] {
@@ -141,6 +150,7 @@ pub(super) async fn change(
     };
     let act = form.text("act").to_owned();
     match act.split_once('.') {
+        Some(("choose", word)) => from_file::choose(&mut form, word, app.now()),
         Some(("add", word)) => rules::add(&mut form, word),
         Some(("remove", number)) => rules::remove(&mut form, number),
         _ => {
@@ -165,6 +175,24 @@ pub(super) async fn change(
         }
     }
     frame.show(&SettingsPage::of(frame.clone(), kind, stored.as_ref(), form))
+}
+
+/// A draft as it was sent, shown again.
+pub(super) async fn draft(
+    app: App,
+    frame: Frame,
+    kind: ListKind,
+    id: Option<PolicyId>,
+    form: Form,
+) -> Result<Response, Error> {
+    let frame = frame.at_place(place(kind));
+    let stored = match id {
+        Some(id) => Some(summary(&app, &frame, kind, id).await?),
+        None => None,
+    };
+    let refused = form.is_refused();
+    let page = SettingsPage::of(frame.clone(), kind, stored.as_ref(), form);
+    if refused { frame.refuse(&page) } else { frame.show(&page) }
 }
 
 async fn save(

@@ -23,7 +23,7 @@ use crate::pages::flash::Flash;
 use crate::pages::form::Form;
 use crate::pages::frame::Frame;
 use crate::pages::moment::{brief, words};
-use crate::pages::words::until;
+use crate::pages::words::{size, until};
 use crate::requests::{self, Row};
 use crate::{computers, pages};
 
@@ -223,15 +223,6 @@ pub fn package(package: &Package) -> String {
         "not, or not provably, as its package recorded it"
     };
     format!("{} {}{vendor}, {state}", package.product.visible(), package.version.visible())
-}
-
-/// `512 bytes`, `1.4 MB`.
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} bytes"),
-        1_000..1_000_000 => format!("{} kB", bytes / 1_000),
-        _ => format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10),
-    }
 }
 
 /// `GET /requests/{id}`
