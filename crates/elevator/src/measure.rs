@@ -4,6 +4,7 @@
 //! Two lanes: where every component of the path is root's alone, the file itself is executed. Anything
 //! else is copied into sealed memory first; the copy is what is hashed, and the copy is what is executed.
 
+mod beliefs;
 pub(crate) mod component;
 mod digest;
 mod look_up;
@@ -23,13 +24,12 @@ mod tests;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use elevon_identify::script::{HEAD, Shebang, shebang};
 use elevon_policy::application::{Application, Lane, Sha256, User};
 use elevon_policy::text::OsText;
 
-pub(crate) use not_measured::{NotMeasured, Unfit};
+pub(crate) use not_measured::NotMeasured;
 
-use digest::HashCache;
+use digest::{Contents, Form, State};
 use look_up::Found;
 use mounts::{Mounts, Table};
 use walk::Facts;
@@ -49,8 +49,8 @@ pub(crate) struct Caller {
 /// What is known of files that nobody but root can change.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    /// Their digests.
-    digests: HashCache,
+    /// Their contents.
+    contents: Contents,
     /// What they lie on.
     mounts: Arc<Table>,
     /// The packages they are from.
@@ -144,22 +144,31 @@ pub(crate) fn measure(
     let mounts = Mounts::of_table(&known.mounts);
     let found = look_up::look_up(caller, directory, command, &mounts)?;
     let path = found.place.canonical()?;
-    let file = found.place.open_for_reading()?;
+    let (file, facts) = found.place.open_for_reading()?;
     let lane = trust::lane(&found.place, &path, &mounts);
     let trusted = lane == Lane::Trusted;
-    if shebang_of(&file, &path)?.is_none() {
+    let state = State::of(&facts);
+    let form = match trusted.then(|| known.contents.form(&state)).flatten() {
+        Some(form) => form,
         // Before a copy is made: most files that cannot be executed are found out here.
-        preflight::program(&file, &path)?;
-    }
-    let owned = trusted.then(|| known.packages.owner(&path)).flatten();
-    let bytes = match trusted {
-        true => digest::trusted(file, &path, owned.as_deref(), &known.digests)?,
-        false => seal::copy(&file, &path)?,
+        None => Form::read(&file, &path)?,
+    };
+    let (package_database, owned) = known.packages.look(trusted.then_some(&path));
+    let (bytes, form) = match trusted {
+        true => {
+            (digest::trusted((file, state), &path, Some(&form), owned.as_deref(), &known.contents)?, form)
+        }
+        false => {
+            let copy = seal::copy(&file, &path)?;
+            // What runs is the copy, and so is what counts.
+            let form = Form::read(&copy.file, &path)?;
+            (copy, form)
+        }
     };
     let package = owned.map(|owned| bytes.package(&owned));
     let name = name(&found, &path, trusted, &mounts);
-    let (program, interpreter) = match shebang_of(&bytes.file, &path)? {
-        Some(shebang) => {
+    let (program, interpreter) = match form {
+        Form::Script(shebang) => {
             let (interpreter, facts) = script::reader(caller, &shebang, &path, &mounts, known)?;
             let script = match trusted {
                 true => ScriptSource::Path(name.clone()),
@@ -168,9 +177,9 @@ pub(crate) fn measure(
             let (interpreter_name, argument) = (shebang.interpreter, shebang.argument);
             (Program::Script { interpreter, interpreter_name, argument, script }, Some(facts))
         }
-        None if !bytes.executable => return Err(NotMeasured::CopiesOff { path }),
-        None => {
-            preflight::check(caller, &bytes.file, &path, trusted, &mounts)?;
+        Form::Program(_) if !bytes.executable => return Err(NotMeasured::CopiesOff { path }),
+        Form::Program(program) => {
+            preflight::check(caller, &program, &path, trusted, &mounts)?;
             (Program::Binary { file: bytes.file }, None)
         }
     };
@@ -184,7 +193,7 @@ pub(crate) fn measure(
         lane,
         interpreter,
         package,
-        package_database: known.packages.any(),
+        package_database,
         component: None,
     };
     let argv = std::iter::once(name).chain(arguments.iter().cloned()).collect();
@@ -208,13 +217,7 @@ fn check_command_line(command: &OsText, arguments: &[OsText]) -> Result<(), NotM
 fn name(found: &Found, path: &OsText, trusted: bool, mounts: &Mounts) -> OsText {
     let leads_here = |link: &OsText| {
         link == path
-            || trust::believe(link, mounts)
-                .is_ok_and(|place| place.facts.identity == found.place.facts.identity)
+            || trust::leads_to(link, mounts).is_ok_and(|end| end.identity == found.place.facts.identity)
     };
     found.link().filter(|link| trusted && leads_here(link)).unwrap_or_else(|| path.clone())
-}
-
-fn shebang_of(file: &OwnedFd, path: &OsText) -> Result<Option<Shebang>, NotMeasured> {
-    let head = digest::piece(file, 0, HEAD).map_err(|errno| NotMeasured::system("reading", path, errno))?;
-    shebang(&head).map_err(|bad| NotMeasured::unfit(path, Unfit::Shebang(bad)))
 }

@@ -5,6 +5,7 @@ use elevon_identify::polkit;
 use elevon_policy::application::{Application, Component, Lane};
 use elevon_policy::text::{OsText, Text};
 
+use super::digest::State;
 use super::mounts::Mounts;
 use super::walk::{Facts, joined};
 use super::{Known, Measured, NotMeasured, Program, digest, trust};
@@ -58,13 +59,13 @@ struct Definition {
 /// A definition that nobody but root can change; any other defines nothing.
 fn read(path: &OsText, mounts: &Mounts) -> Result<Option<Definition>, NotMeasured> {
     let Ok(place) = trust::believe(path, mounts) else { return Ok(None) };
-    let Ok(file) = place.open_for_reading() else { return Ok(None) };
+    let Ok((file, facts)) = place.open_for_reading() else { return Ok(None) };
     let Some(size) = usize::try_from(place.facts.size).ok().filter(|_| place.facts.size <= MAX_SIZE) else {
         return Ok(None);
     };
     let content =
         digest::piece(&file, 0, size).map_err(|errno| NotMeasured::system("reading", path, errno))?;
-    Ok(Some(Definition { file, facts: place.facts, content }))
+    Ok(Some(Definition { file, facts, content }))
 }
 
 fn measured(
@@ -75,7 +76,8 @@ fn measured(
 ) -> Result<Measured, NotMeasured> {
     let services = services(&path, known);
     let owned = known.packages.owner(&path);
-    let bytes = digest::trusted(definition.file, &path, owned.as_deref(), &known.digests)?;
+    let opened = (definition.file, State::of(&definition.facts));
+    let bytes = digest::trusted(opened, &path, None, owned.as_deref(), &known.contents)?;
     let package = owned.map(|owned| bytes.package(&owned));
     let argv = vec![OsText::from(action.as_untrusted())];
     let application = Application {

@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use elevon_identify::elf;
 use elevon_identify::package::{Owned, Recorded};
+use elevon_identify::script::{HEAD, Shebang, shebang};
 use elevon_policy::application::{Package, Sha256};
 use elevon_policy::text::OsText;
 use rustix::io::Errno;
 use sha2::Digest;
 
-use super::Bytes;
-use super::not_measured::NotMeasured;
+use super::beliefs::Moment;
+use super::not_measured::{NotMeasured, Unfit};
 use super::walk::{Facts, Identity};
+use super::{Bytes, preflight};
 
 /// How much is read at once.
 pub(super) const CHUNK: usize = 1 << 20;
@@ -21,11 +24,39 @@ const MAX_SIZE: u64 = 4 << 30;
 /// How many digests are kept.
 const MAX_KNOWN: usize = 4096;
 
-/// Digests of trusted files, known by what changes whenever they do. Only root can change such a file, and could change it
-/// just as well between hashing and execution.
+/// What is known of the contents of trusted files, by what changes whenever they do. Only root can change such a file, and
+/// could change it just as well between hashing and execution.
 #[derive(Debug, Default)]
-pub(crate) struct HashCache {
-    known: Mutex<HashMap<State, Digests>>,
+pub(crate) struct Contents {
+    known: Mutex<HashMap<State, Content>>,
+}
+
+#[derive(Debug, Clone)]
+struct Content {
+    digests: Digests,
+    /// Nothing where it was not read as a program.
+    form: Option<Form>,
+}
+
+/// What kind of program a file is.
+#[derive(Debug, Clone)]
+pub(super) enum Form {
+    /// Another program reads it.
+    Script(Shebang),
+    /// The processor runs it.
+    Program(Arc<elf::Program>),
+}
+
+impl Form {
+    /// Reads it from a file's beginning, and from what that refers to.
+    pub(super) fn read(file: &OwnedFd, path: &OsText) -> Result<Self, NotMeasured> {
+        let head = piece(file, 0, HEAD).map_err(|errno| NotMeasured::system("reading", path, errno))?;
+        let shebang = shebang(&head).map_err(|bad| NotMeasured::unfit(path, Unfit::Shebang(bad)))?;
+        Ok(match shebang {
+            Some(shebang) => Self::Script(shebang),
+            None => Self::Program(Arc::new(preflight::program(file, path)?)),
+        })
+    }
 }
 
 /// What a file's bytes come to.
@@ -38,8 +69,9 @@ pub(super) struct Digests {
     pub(super) length: u64,
 }
 
+/// In which state a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct State {
+pub(super) struct State {
     file: Identity,
     size: u64,
     modified: (i64, u32),
@@ -47,49 +79,59 @@ struct State {
 }
 
 impl State {
-    fn of(file: &OwnedFd) -> Result<Self, Errno> {
-        let Facts { identity: file, size, modified, changed, .. } = Facts::of(file)?;
-        Ok(Self { file, size, modified, changed })
+    pub(super) fn of(facts: &Facts) -> Self {
+        let Facts { identity, size, modified, changed, .. } = *facts;
+        Self { file: identity, size, modified, changed }
     }
 }
 
-impl HashCache {
-    fn find(&self, state: &State) -> Option<Digests> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(state).copied()
+impl Contents {
+    /// What kind of program a trusted file in this state is, where that is known.
+    pub(super) fn form(&self, state: &State) -> Option<Form> {
+        self.find(state)?.form
     }
 
-    fn keep(&self, state: State, digests: Digests) {
+    fn find(&self, state: &State) -> Option<Content> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(state).cloned()
+    }
+
+    fn keep(&self, state: State, content: Content) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
-        known.insert(state, digests);
+        known.insert(state, content);
     }
 }
 
 /// The bytes of a file with a trusted path, and all digests that are needed to compare it with what its package recorded.
+/// `before` is the state that it was in when it was opened, and `form` what was read of it since, where it is to run.
 pub(super) fn trusted(
-    file: OwnedFd,
+    (file, before): (OwnedFd, State),
     path: &OsText,
+    form: Option<&Form>,
     owned: Option<&Owned>,
-    hashes: &HashCache,
+    contents: &Contents,
 ) -> Result<Bytes, NotMeasured> {
-    let state =
-        |file: &OwnedFd| State::of(file).map_err(|errno| NotMeasured::system("looking at", path, errno));
     let with_md5 = owned.is_some_and(|owned| matches!(owned.digest, Some(Recorded::Md5(_))));
-    let before = state(&file)?;
     if before.size > MAX_SIZE {
         return Err(NotMeasured::TooLarge { path: path.clone(), limit: MAX_SIZE });
     }
-    let digests = match hashes.find(&before).filter(|known| !with_md5 || known.md5.is_some()) {
+    let known = contents.find(&before).map(|content| content.digests);
+    let digests = match known.filter(|known| !with_md5 || known.md5.is_some()) {
         Some(known) => known,
         None => {
+            let begun = Moment::now();
             let found = whole(&file, MAX_SIZE, with_md5)
                 .map_err(|errno| NotMeasured::system("reading", path, errno))?;
-            if state(&file)? != before || found.length != before.size {
+            let after = Facts::of(&file).map_err(|errno| NotMeasured::system("looking at", path, errno))?;
+            if State::of(&after) != before || found.length != before.size {
                 return Err(NotMeasured::Changed { path: path.clone() });
             }
-            hashes.keep(before, found);
+            // What is changed within the same tick of the clock that changes are written down by would look the same.
+            if Moment::of_change(before.changed) < begun {
+                contents.keep(before, Content { digests: found, form: form.cloned() });
+            }
             found
         }
     };

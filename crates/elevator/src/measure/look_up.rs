@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
 
 use elevon_policy::text::OsText;
 use rustix::fs::FileType;
@@ -23,18 +24,19 @@ const PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) place: Place,
-    /// The folder that holds the name as typed, and that name; links behind it not followed.
-    folder: Place,
-    name: Vec<u8>,
+    /// The folder that holds the name as typed, and that name, links behind it not followed; nothing where the path as typed
+    /// has no link in it.
+    typed: Option<(Place, Vec<u8>)>,
 }
 
 impl Found {
     /// The full path of the name as typed: its folder's path without links, and the name itself, which may be one. `None`
     /// where the path ended in no name.
     pub(super) fn link(&self) -> Option<OsText> {
-        match self.name.as_slice() {
-            b"." | b".." => None,
-            name => self.folder.canonical().ok().map(|folder| joined(&folder, name)),
+        match &self.typed {
+            None => self.place.canonical().ok(),
+            Some((_, name)) if matches!(name.as_slice(), b"." | b"..") => None,
+            Some((folder, name)) => folder.canonical().ok().map(|folder| joined(&folder, name)),
         }
     }
 }
@@ -51,7 +53,7 @@ pub(super) fn look_up(
         let folder = working_directory(directory, command, mounts)?;
         match command.as_bytes() {
             b"" => Err(NotMeasured::NotFound { command: command.clone() }),
-            path if path.contains(&b'/') => by_path(&folder, path, command, follower, mounts),
+            path if path.contains(&b'/') => by_path(Some(&folder), path, command, follower, mounts),
             name => by_name(name, command, follower, mounts),
         }
     });
@@ -90,11 +92,10 @@ pub(super) fn look_up_absolute(
 
 fn by_name(name: &[u8], command: &OsText, follower: u32, mounts: &Mounts) -> Result<Found, NotMeasured> {
     let nothing = || NotMeasured::NotFound { command: command.clone() };
-    let root = Place::root().map_err(|errno| NotMeasured::system("opening", command, errno))?;
     let mut refused = None;
     for folder in PATH {
         let path = [folder.as_bytes(), b"/", name].concat();
-        match by_path(&root, &path, command, follower, mounts) {
+        match by_path(None, &path, command, follower, mounts) {
             Ok(found) => return Ok(found),
             Err(NotMeasured::NotFound { .. } | NotMeasured::Unfit { unfit: Unfit::NoRegularFile, .. }) => {}
             Err(error) => refused = refused.or(Some(error)),
@@ -104,23 +105,31 @@ fn by_name(name: &[u8], command: &OsText, follower: u32, mounts: &Mounts) -> Res
 }
 
 fn by_path(
-    start: &Place,
+    start: Option<&Place>,
     path: &[u8],
     command: &OsText,
     follower: u32,
     mounts: &Mounts,
 ) -> Result<Found, NotMeasured> {
+    let at_once = path.starts_with(b"/").then(|| Place::at_once(path, mounts)).flatten();
+    if let Some(place) = at_once {
+        let place = place.map_err(|errno| told(Stopped::System { at: OsText::new(path), errno }, command))?;
+        if place.is_plain() {
+            fit(&place, mounts)?;
+            return Ok(Found { place, typed: None });
+        }
+    }
     let slash = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
     let (folder, name) = path.split_at(slash);
     let name = if name.is_empty() { b"." } else { name };
     let go = |start, path| {
-        walk(Some(start), path, follower, mounts, |_| Ok::<_, NotMeasured>(()))
+        walk(start, path, follower, mounts, |_| Ok::<_, NotMeasured>(()))
             .map_err(|stopped| told(stopped, command))
     };
     let folder = go(start, folder)?;
-    let place = go(&folder, name)?;
+    let place = go(Some(&folder), name)?;
     fit(&place, mounts)?;
-    Ok(Found { place, folder, name: name.to_vec() })
+    Ok(Found { place, typed: Some((folder, name.to_vec())) })
 }
 
 fn fit(place: &Place, mounts: &Mounts) -> Result<(), NotMeasured> {
@@ -157,16 +166,25 @@ fn hides(errno: Errno) -> bool {
 /// Only this thread, and only its access to files: other users can neither signal nor trace it meanwhile. The kernel clears
 /// the thread's parent-death signal with each change.
 pub(super) fn as_caller<T>(caller: &Caller, look: impl FnOnce() -> T) -> Result<T, Errno> {
-    let rights = Rights::of_this_thread()?;
-    let taken_back = TakenBack(&rights);
+    let rights = own_rights()?;
+    let taken_back = TakenBack(rights);
     take_on(caller)?;
     let found = look();
     drop(taken_back);
     Ok(found)
 }
 
+/// Those that every thread of this process has, but for as long as it looks at files for a caller.
+fn own_rights() -> Result<&'static Rights, Errno> {
+    static OWN: OnceLock<Rights> = OnceLock::new();
+    match OWN.get() {
+        Some(own) => Ok(own),
+        None => Rights::of_this_thread().map(|own| OWN.get_or_init(|| own)),
+    }
+}
+
 /// What decides which files a thread may reach.
-#[derive(PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 struct Rights {
     user: u32,
     group: u32,

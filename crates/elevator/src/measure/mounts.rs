@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
+use super::beliefs::Beliefs;
 use super::walk::Place;
 
 /// Local file systems whose owners and modes mean what they say. Overlays are judged by their layers.
@@ -32,6 +33,8 @@ pub(super) struct Mount {
     pub(super) root: bool,
     /// Whether its owners prove nothing: set-id bits are off, or owners are mapped.
     pub(super) unproven: bool,
+    /// Whether nothing on it is executed.
+    pub(super) noexec: bool,
     /// The folders that an overlay is made of.
     pub(super) layers: Vec<OsText>,
 }
@@ -66,17 +69,24 @@ impl Mount {
 /// The mount table as it was last read. The kernel tells of each change to whoever holds the file open (proc(5)), so that
 /// nothing is read twice.
 #[derive(Debug, Default)]
-pub(super) struct Table(Mutex<Option<Read>>);
+pub(super) struct Table {
+    last: Mutex<Option<Read>>,
+    /// What was believed of paths while the mounts were these.
+    beliefs: Beliefs,
+}
+
+/// The mounts between two changes, by their numbers.
+pub(super) type Now = BTreeMap<u64, Arc<Mount>>;
 
 #[derive(Debug)]
 struct Read {
     file: File,
-    mounts: Arc<BTreeMap<u64, Arc<Mount>>>,
+    mounts: Arc<Now>,
 }
 
 impl Table {
-    fn current(&self) -> Result<Arc<BTreeMap<u64, Arc<Mount>>>, Errno> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn current(&self) -> Result<Arc<Now>, Errno> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(read) = last.as_ref()
             && !has_changed(&read.file)?
         {
@@ -88,6 +98,7 @@ impl Table {
         file.read_to_end(&mut text).map_err(told)?;
         let mounts = Arc::new(read(&text, Place::root()?.facts.mount));
         *last = Some(Read { file, mounts: Arc::clone(&mounts) });
+        self.beliefs.forget();
         Ok(mounts)
     }
 }
@@ -107,12 +118,30 @@ fn has_changed(file: &File) -> Result<bool, Errno> {
 #[derive(Debug, Default)]
 pub(super) struct Mounts {
     table: Arc<Table>,
-    seen: RefCell<Arc<BTreeMap<u64, Arc<Mount>>>>,
+    seen: RefCell<Arc<Now>>,
 }
 
 impl Mounts {
     pub(super) fn of_table(table: &Arc<Table>) -> Self {
         Self { table: Arc::clone(table), seen: RefCell::default() }
+    }
+
+    /// All of them.
+    pub(super) fn now(&self) -> Result<Arc<Now>, Errno> {
+        if self.seen.borrow().is_empty() {
+            *self.seen.borrow_mut() = self.table.current()?;
+        }
+        Ok(Arc::clone(&self.seen.borrow()))
+    }
+
+    /// What was believed of paths while they were these.
+    pub(super) fn beliefs(&self) -> &Beliefs {
+        &self.table.beliefs
+    }
+
+    /// What the root folder lies on.
+    pub(super) fn root(&self) -> Option<Arc<Mount>> {
+        self.now().ok()?.values().find(|mount| mount.root).map(Arc::clone)
     }
 
     /// The mount of this number; `None` where this process has none such.
@@ -137,10 +166,10 @@ fn mount(line: &[u8], root: u64) -> Option<(u64, Arc<Mount>)> {
     let mut behind = fields.skip_while(|field| *field != b"-").skip(1);
     let kind = String::from_utf8(behind.next()?.to_vec()).ok()?;
     let details = behind.nth(1).unwrap_or_default();
-    let unproven =
-        options.split(|byte| *byte == b',').any(|option| option == b"nosuid" || option == b"idmapped");
+    let has = |wanted: &[u8]| options.split(|byte| *byte == b',').any(|option| option == wanted);
+    let (unproven, noexec) = (has(b"nosuid") || has(b"idmapped"), has(b"noexec"));
     let layers = if kind == "overlay" { layers(details) } else { Vec::new() };
-    Some((id, Arc::new(Mount { kind, root: id == root, unproven, layers })))
+    Some((id, Arc::new(Mount { kind, root: id == root, unproven, noexec, layers })))
 }
 
 /// The folders in an overlay's options. Commas and blanks in them are escaped as `\054` and so on, colons as `\:`.

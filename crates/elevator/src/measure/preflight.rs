@@ -38,29 +38,39 @@ fn runs_here(machine: Machine) -> bool {
 /// Believes all that the program needs. `trusted` is whether the file itself is executed, not a copy.
 pub(super) fn check(
     caller: &Caller,
-    file: &OwnedFd,
+    program: &elf::Program,
     path: &OsText,
     trusted: bool,
     mounts: &Mounts,
 ) -> Result<(), NotMeasured> {
-    let program = program(file, path)?;
     if let Some(interpreter) = &program.interpreter {
         linker(caller, interpreter, path, mounts)?;
     }
-    let needed = program.search.iter().chain(&program.libraries);
+    let known = |needs: &&OsText| {
+        expanded(needs.as_bytes(), path, trusted)
+            .is_some_and(|place| mounts.beliefs().find_for_all(&place, mounts).is_some())
+    };
+    let needed: Vec<&OsText> =
+        program.search.iter().chain(&program.libraries).filter(|needs| !known(needs)).collect();
+    if needed.is_empty() {
+        return Ok(());
+    }
     as_caller(caller, || needed.into_iter().try_for_each(|needs| library(needs, path, trusted, mounts)))
         .map_err(|errno| NotMeasured::system("taking on your rights to look at", path, errno))?
 }
 
 /// The kernel opens it again by its path: what counts is that the path leads nowhere else by then.
 fn linker(caller: &Caller, interpreter: &OsText, path: &OsText, mounts: &Mounts) -> Result<(), NotMeasured> {
+    if mounts.beliefs().find_for_all(interpreter, mounts).is_some() {
+        return Ok(());
+    }
     let found = look_up_absolute(caller, interpreter, mounts).map_err(|error| match error {
         NotMeasured::System { .. } => error,
         _ => NotMeasured::unfit(path, Unfit::Interpreter(interpreter.clone())),
     })?;
     let believed =
-        trust::believe(interpreter, mounts).map_err(|doubt| untrusted(path, interpreter, doubt))?;
-    if believed.facts.identity == found.place.facts.identity {
+        trust::leads_to(interpreter, mounts).map_err(|doubt| untrusted(path, interpreter, doubt))?;
+    if believed.identity == found.place.facts.identity {
         Ok(())
     } else {
         Err(NotMeasured::Changed { path: interpreter.clone() })
@@ -72,7 +82,7 @@ fn linker(caller: &Caller, interpreter: &OsText, path: &OsText, mounts: &Mounts)
 fn library(needs: &OsText, path: &OsText, trusted: bool, mounts: &Mounts) -> Result<(), NotMeasured> {
     let unclear = || NotMeasured::unfit(path, Unfit::Libraries(needs.clone()));
     let place = expanded(needs.as_bytes(), path, trusted).ok_or_else(unclear)?;
-    match trust::believe(&place, mounts) {
+    match trust::leads_to(&place, mounts) {
         Ok(_) | Err(Doubt::Missing { .. }) => Ok(()),
         Err(Doubt::Hidden { .. }) => Err(unclear()),
         Err(doubt) => Err(untrusted(path, needs, doubt)),
@@ -91,7 +101,8 @@ fn expanded(needs: &[u8], path: &OsText, trusted: bool) -> Option<OsText> {
         None => (b"".as_slice(), needs),
     };
     let clear = !rest.contains(&b'$') && (rest.starts_with(b"/") || token.is_some() && rest.is_empty());
-    clear.then(|| OsText::new([base, b"/", rest].concat()))
+    let rest = if rest.is_empty() { b"/" } else { rest };
+    clear.then(|| OsText::new([base, rest].concat()))
 }
 
 pub(super) fn untrusted(path: &OsText, needs: &OsText, doubt: Doubt) -> NotMeasured {
@@ -106,9 +117,8 @@ mod tests {
     #[test]
     fn where_libraries_are_looked_for() {
         let program = OsText::from("/opt/app/bin/app");
-        let meant = |needs: &str, trusted| {
-            expanded(needs.as_bytes(), &program, trusted).map(|place| place.escaped().replace("//", "/"))
-        };
+        let meant =
+            |needs: &str, trusted| expanded(needs.as_bytes(), &program, trusted).map(|place| place.escaped());
         assert_eq!(meant("/opt/lib", true).as_deref(), Some("/opt/lib"));
         assert_eq!(meant("$ORIGIN/../lib", true).as_deref(), Some("/opt/app/bin/../lib"));
         assert_eq!(meant("${ORIGIN}", true).as_deref(), Some("/opt/app/bin/"));

@@ -15,8 +15,10 @@ use elevon_policy::text::Text;
 use sha2::Digest;
 use tempfile::TempDir;
 
+use super::not_measured::Unfit;
 use super::*;
 
+mod beliefs;
 mod paths;
 mod separate;
 

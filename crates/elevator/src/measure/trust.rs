@@ -5,11 +5,14 @@ use elevon_policy::text::OsText;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
+use super::beliefs::{Draft, End};
 use super::mounts::{Mount, Mounts};
 use super::walk::{Place, Stopped, walk};
 
 /// Writable by the group or by others.
 const OTHERS_WRITE: u32 = 0o022;
+/// Everybody goes through it, or executes it.
+const ALL_EXECUTE: u32 = 0o111;
 /// An overlay may lie on an overlay; the kernel stacks no deeper than this (`FILESYSTEM_MAX_STACK_DEPTH`).
 const MAX_STACK: u8 = 2;
 
@@ -26,8 +29,8 @@ pub(super) enum Doubt {
 
 /// The lane of a file that was found, by its path without links.
 pub(super) fn lane(found: &Place, path: &OsText, mounts: &Mounts) -> Lane {
-    match believe(path, mounts) {
-        Ok(place) if place.facts.identity == found.facts.identity => Lane::Trusted,
+    match leads_to(path, mounts) {
+        Ok(end) if end.identity == found.facts.identity => Lane::Trusted,
         Ok(_) => Lane::Untrusted { component: path.clone(), because: Distrust::Moved },
         Err(doubt) => {
             let (component, because) = doubt.parts();
@@ -49,16 +52,35 @@ impl Doubt {
 /// Goes along an absolute path from the root and believes each component before the next is looked at: links, and where they
 /// lead, too. What comes out can be changed, and its name can be led elsewhere, by nobody but root.
 pub(super) fn believe(path: &OsText, mounts: &Mounts) -> Result<Place, Doubt> {
-    believe_on(path, mounts, 0)
+    believe_on(path, mounts, 0, &mut |_, _| {})
 }
 
-fn believe_on(path: &OsText, mounts: &Mounts, stack: u8) -> Result<Place, Doubt> {
+/// Like [`believe`], for whoever needs no descriptor: what was believed before is only proven anew.
+pub(super) fn leads_to(path: &OsText, mounts: &Mounts) -> Result<End, Doubt> {
+    if let Some(end) = mounts.beliefs().find(path, mounts) {
+        return Ok(end);
+    }
+    let mut draft = Draft::begin();
+    let place =
+        believe_on(path, mounts, 0, &mut |place, judged| draft.add(place, judged.for_all, judged.lasting))?;
+    Ok(draft.keep(path, &place, mounts))
+}
+
+fn believe_on(
+    path: &OsText,
+    mounts: &Mounts,
+    stack: u8,
+    note: &mut dyn FnMut(&Place, Judged),
+) -> Result<Place, Doubt> {
     if !path.as_bytes().starts_with(b"/") {
         return Err(Doubt::Distrusted { component: path.clone(), because: Distrust::Moved });
     }
     let found = walk(None, path.as_bytes(), 0, mounts, |place| match judge(place, mounts, stack) {
-        None => Ok(()),
-        Some(because) => Err(Doubt::Distrusted { component: place.path.clone(), because }),
+        Ok(judged) => {
+            note(place, judged);
+            Ok(())
+        }
+        Err(because) => Err(Doubt::Distrusted { component: place.path.clone(), because }),
     });
     found.map_err(|stopped| match stopped {
         Stopped::Doubted(doubt) => doubt,
@@ -68,25 +90,42 @@ fn believe_on(path: &OsText, mounts: &Mounts, stack: u8) -> Result<Place, Doubt>
     })
 }
 
+/// A component that is believed.
+#[derive(Debug, Clone, Copy)]
+struct Judged {
+    /// Whether everybody may go through it, or execute it.
+    for_all: bool,
+    /// Whether all that it was judged by shows in its facts and in the mount table.
+    lasting: bool,
+}
+
 /// What is wrong with one component, if anything.
-fn judge(place: &Place, mounts: &Mounts, stack: u8) -> Option<Distrust> {
+fn judge(place: &Place, mounts: &Mounts, stack: u8) -> Result<Judged, Distrust> {
     let Ok(Some(mount)) = mounts.of(place.facts.mount) else {
-        return Some(Distrust::FileSystem);
+        return Err(Distrust::FileSystem);
     };
     if let Some(because) = judge_mount(&mount, mounts, stack) {
-        return Some(because);
+        return Err(because);
     }
     if place.facts.owner != 0 {
-        return Some(Distrust::Owner);
+        return Err(Distrust::Owner);
     }
+    // The folders that an overlay is made of are not components.
+    let lasting = !mount.overlay() || mount.root;
     // A link's own mode means nothing, and it has no access list: who may replace it is the folder's affair.
     if place.facts.kind() == FileType::Symlink {
-        return None;
+        return Ok(Judged { for_all: true, lasting });
     }
-    if grants_writing(place) {
-        return Some(Distrust::AccessList);
+    let list = access_list(place);
+    if list == AccessList::GrantsWriting {
+        return Err(Distrust::AccessList);
     }
-    (place.facts.mode & OTHERS_WRITE != 0).then_some(Distrust::Writable)
+    if place.facts.mode & OTHERS_WRITE != 0 {
+        return Err(Distrust::Writable);
+    }
+    let open = list == AccessList::None && place.facts.mode & ALL_EXECUTE == ALL_EXECUTE;
+    let executed = !mount.noexec || place.facts.kind() == FileType::Directory;
+    Ok(Judged { for_all: open && executed, lasting })
 }
 
 /// Whoever mounted the root decided over everything here already: its options and, where it is an overlay, its layers
@@ -101,19 +140,33 @@ fn judge_mount(mount: &Mount, mounts: &Mounts, stack: u8) -> Option<Distrust> {
 }
 
 fn layers_believed(mount: &Mount, mounts: &Mounts, stack: u8) -> bool {
-    let believed = |layer| believe_on(layer, mounts, stack + 1).is_ok();
+    let believed = |layer| believe_on(layer, mounts, stack + 1, &mut |_, _| {}).is_ok();
     stack < MAX_STACK && !mount.layers.is_empty() && mount.layers.iter().all(believed)
 }
 
-/// Whether an access control list lets anybody but root write. With one that cannot be read or understood: yes.
-fn grants_writing(place: &Place) -> bool {
+/// What an access control list says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AccessList {
+    /// There is none.
+    None,
+    /// It lets nobody but root write; what else it says is its own affair.
+    Harmless,
+    /// It lets somebody else write.
+    GrantsWriting,
+}
+
+/// One that cannot be read or understood grants it.
+fn access_list(place: &Place) -> AccessList {
     const MAX_LIST: usize = 4096;
     // By way of /proc, because a descriptor that is only a path has no attributes of its own.
     let mut list = [0; MAX_LIST];
     match rustix::fs::getxattr(place.handle(), c"system.posix_acl_access", &mut list) {
-        Ok(length) => list.get(..length).and_then(others_write).unwrap_or(true),
-        Err(Errno::NODATA | Errno::OPNOTSUPP) => false,
-        Err(_) => true,
+        Ok(length) => match list.get(..length).and_then(others_write) {
+            Some(false) => AccessList::Harmless,
+            Some(true) | None => AccessList::GrantsWriting,
+        },
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => AccessList::None,
+        Err(_) => AccessList::GrantsWriting,
     }
 }
 

@@ -2,10 +2,11 @@
 //! component by a descriptor, looks at it before it goes on, and never enters a file system that a program serves: such a
 //! program could make the walk wait for ever, or answer differently each time. Nothing is opened: `O_PATH` only.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use elevon_policy::text::OsText;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::mounts::{Mount, Mounts};
@@ -26,7 +27,7 @@ pub(super) struct Identity {
 }
 
 /// What the kernel says of a file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) identity: Identity,
     pub(super) mode: u32,
@@ -43,8 +44,17 @@ pub(super) struct Facts {
 impl Facts {
     /// Asks without going to a server for it: what is asked about may be served by a program.
     pub(super) fn of(file: impl AsFd) -> Result<Self, Errno> {
+        Self::ask(file, c"", AtFlags::EMPTY_PATH)
+    }
+
+    /// Of what lies at an absolute path; of a link, of itself.
+    pub(super) fn at(path: &CStr) -> Result<Self, Errno> {
+        Self::ask(CWD, path, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT)
+    }
+
+    fn ask(file: impl AsFd, path: &CStr, flags: AtFlags) -> Result<Self, Errno> {
         let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
-        let found = rustix::fs::statx(file, c"", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, wanted)?;
+        let found = rustix::fs::statx(file, path, flags | AtFlags::STATX_DONT_SYNC, wanted)?;
         if found.stx_mask & wanted.bits() != wanted.bits() {
             return Err(Errno::OPNOTSUPP);
         }
@@ -69,20 +79,48 @@ impl Facts {
 pub(super) struct Place {
     pub(super) file: OwnedFd,
     pub(super) facts: Facts,
-    /// How the walk came here: absolute where the walk began at the root. For telling people only.
+    /// How the walk came here: absolute where the walk began at the root. For telling people only, unless it is plain.
     pub(super) path: OsText,
+    /// Whether that path is the one without links.
+    plain: bool,
 }
 
 impl Place {
     pub(super) fn root() -> Result<Self, Errno> {
         let file = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { facts: Facts::of(&file)?, file, path: OsText::from("/") })
+        Ok(Self { facts: Facts::of(&file)?, file, path: OsText::from("/"), plain: true })
+    }
+
+    /// What an absolute path leads to, by one call: only where it goes by no link and all of it lies on the root's own mount,
+    /// which no program serves. Nothing where it does not, and the long way is to be gone.
+    pub(super) fn at_once(path: &[u8], mounts: &Mounts) -> Option<Result<Self, Errno>> {
+        mounts.root().filter(|root| !root.served())?;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+        let file =
+            match rustix::fs::openat2(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                Ok(file) => file,
+                // Said before any link or mount was met, so the long way would come to the same.
+                Err(errno @ (Errno::NOENT | Errno::NOTDIR | Errno::ACCESS)) => return Some(Err(errno)),
+                Err(_) => return None,
+            };
+        let facts = match Facts::of(&file) {
+            Ok(facts) => facts,
+            Err(errno) => return Some(Err(errno)),
+        };
+        let lies_there = mounts.of(facts.mount).is_ok_and(|mount| mount.is_some_and(|mount| mount.root));
+        let plain = is_plain(path);
+        lies_there.then(|| Ok(Self { file, facts, path: OsText::new(path), plain }))
     }
 
     /// A folder that somebody handed over.
     pub(super) fn folder(directory: BorrowedFd<'_>) -> Result<Self, Errno> {
         let file = rustix::io::fcntl_dupfd_cloexec(directory, 0)?;
-        Ok(Self { facts: Facts::of(&file)?, file, path: OsText::from(".") })
+        Ok(Self { facts: Facts::of(&file)?, file, path: OsText::from("."), plain: false })
+    }
+
+    /// Whether the way here is known to have no link in it, nor anything but names.
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain
     }
 
     /// The name by which everything held can be reached again.
@@ -93,13 +131,16 @@ impl Place {
     /// The path without links, as the kernel tells it. Where the file was removed, or is not below this process's root, the
     /// path leads elsewhere or nowhere; whoever relies on it compares what it leads to.
     pub(super) fn canonical(&self) -> Result<OsText, NotMeasured> {
+        if self.plain {
+            return Ok(self.path.clone());
+        }
         rustix::fs::readlink(self.handle(), Vec::new())
             .map(|path| OsText::new(path.into_bytes()))
             .map_err(|errno| NotMeasured::system("finding the full path", &self.path, errno))
     }
 
     /// Opens the very file for reading, which must be a regular one. Does not wait for whoever holds a lease on it.
-    pub(super) fn open_for_reading(&self) -> Result<OwnedFd, NotMeasured> {
+    pub(super) fn open_for_reading(&self) -> Result<(OwnedFd, Facts), NotMeasured> {
         if self.facts.kind() != FileType::RegularFile {
             return Err(NotMeasured::unfit(&self.path, Unfit::NoRegularFile));
         }
@@ -112,14 +153,20 @@ impl Place {
         if facts.identity != self.facts.identity || facts.kind() != FileType::RegularFile {
             return Err(NotMeasured::Changed { path: self.path.clone() });
         }
-        Ok(file)
+        Ok((file, facts))
     }
 
     fn step(&self, name: &[u8]) -> Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&self.file, name, flags, Mode::empty())?;
-        Ok(Self { facts: Facts::of(&file)?, file, path: joined(&self.path, name) })
+        Ok(Self { facts: Facts::of(&file)?, file, path: joined(&self.path, name), plain: false })
     }
+}
+
+/// Whether an absolute path is written as the kernel would: no component is empty, `.` or `..`.
+fn is_plain(path: &[u8]) -> bool {
+    let odd = |name: &[u8]| matches!(name, b"" | b"." | b"..");
+    path.strip_prefix(b"/").is_some_and(|names| !names.split(|byte| *byte == b'/').any(odd))
 }
 
 /// Why a walk ended early.
@@ -186,7 +233,7 @@ pub(super) fn walk<E>(
 
 impl Place {
     fn called(self, path: &OsText) -> Self {
-        Self { path: path.clone(), ..self }
+        Self { path: path.clone(), plain: false, ..self }
     }
 }
 

@@ -62,8 +62,15 @@ impl Packages {
 
     /// Whether there is a database that can be read at all.
     pub(crate) fn any(&self) -> bool {
-        let stamp = self.databases.as_ref().map(Databases::stamp);
-        stamp.is_some_and(|stamp| stamp.dpkg.is_some() || stamp.rpm.is_some())
+        self.look(None).0
+    }
+
+    /// Whether there is a database that can be read at all, and the package that owns what lies at a path, as [`Packages::owner`].
+    pub(crate) fn look(&self, path: Option<&OsText>) -> (bool, Option<Arc<Owned>>) {
+        let Some(databases) = &self.databases else { return (false, None) };
+        let stamp = databases.stamp();
+        let any = stamp.dpkg.is_some() || stamp.rpm.is_some();
+        (any, path.and_then(|path| self.owner_at(databases, stamp, path)))
     }
 
     /// Names of the databases that are read, and the path of one that is not.
@@ -86,8 +93,10 @@ impl Packages {
 
     /// The package that owns what lies there. The path has no links, and nobody but root can change what it leads to.
     pub(crate) fn owner(&self, path: &OsText) -> Option<Arc<Owned>> {
-        let databases = self.databases.as_ref()?;
-        let stamp = databases.stamp();
+        self.look(Some(path)).1
+    }
+
+    fn owner_at(&self, databases: &Databases, stamp: Stamp, path: &OsText) -> Option<Arc<Owned>> {
         if let Some(answer) = self.known().get(path).filter(|answer| answer.stamp == stamp) {
             return answer.owned.clone();
         }

@@ -75,6 +75,62 @@ fn a_mount_that_changes_later_counts_as_it_is_now() {
     assert_eq!(lane(), unproven);
 }
 
+/// Over the folder, over the program itself, over its dynamic linker, and over where it takes libraries from.
+#[test]
+#[ignore = "needs root; cargo xtask test runs it"]
+fn what_is_mounted_over_a_component_is_seen_at_once() {
+    let prepare = "cd \"$1\"; mkdir there lib; cp /bin/sh there/sh; mount -t tmpfs -o mode=755 none lib";
+    let Some(folder) = again("what_is_mounted_over_a_component_is_seen_at_once", &MOUNTS, prepare) else {
+        return;
+    };
+    let known = Known::default();
+    let measure = |path: &Path| {
+        let here = fs::File::open("/").expect("there is a root");
+        measure(&caller(ALICE), here.as_fd(), &os(path), &[], &known)
+    };
+    let program = folder.join("there/sh");
+    let linker = write(folder.join("ld"), &shell(), 0o755);
+    let linked = write(folder.join("a"), &with_interpreter(&linker), 0o755);
+    let searches =
+        write(folder.join("b"), &searching(folder.join("lib").to_str().expect("it is text")), 0o755);
+    let theirs = folder.join("theirs");
+    fs::create_dir(&theirs).expect("root can");
+    write(theirs.join("sh"), &shell(), 0o755);
+    of_alice(&theirs);
+    of_alice(&theirs.join("sh"));
+    let mount = |over: &Path, what: &Path| {
+        let done = Command::new("mount").arg("--bind").args([what, over]).status();
+        assert!(done.is_ok_and(|status| status.success()), "{}", over.display());
+    };
+    let unmount = |over: &Path| {
+        assert!(Command::new("umount").arg(over).status().is_ok_and(|status| status.success()));
+    };
+    for _ in 0..3 {
+        for path in [&program, &linked, &searches] {
+            for _ in 0..50 {
+                let found = measure(path).expect("it is a program");
+                assert_eq!(found.application.lane, Lane::Trusted);
+            }
+        }
+        for (over, what) in [(folder.join("there"), &theirs), (program.clone(), &theirs.join("sh"))] {
+            mount(&over, what);
+            let lane = measure(&program).expect("it is a program").application.lane;
+            assert_eq!(lane, Lane::Untrusted { component: os(&over), because: Distrust::Owner });
+            unmount(&over);
+            assert_eq!(measure(&program).expect("it is a program").application.lane, Lane::Trusted);
+        }
+        for (over, what, program) in
+            [(&linker, &theirs.join("sh"), &linked), (&folder.join("lib"), &theirs, &searches)]
+        {
+            mount(over, what);
+            let refused = measure(program).expect_err("what it needs is hers");
+            assert!(matches!(refused, NotMeasured::UntrustedInterpreter { .. }), "{refused:?}");
+            unmount(over);
+            measure(program).expect("all is as it was");
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs root; cargo xtask test runs it"]
 fn an_overlay_is_as_good_as_its_layers() {
