@@ -14,6 +14,7 @@ mod environment;
 mod explain;
 mod failures;
 mod layers;
+mod matrix;
 mod replicas;
 mod rig;
 mod status;
