@@ -140,6 +140,12 @@ impl Browser {
         self.call("POST", &format!("/element/{}/value", element.0), &json!({ "text": text })).map(drop)
     }
 
+    /// What stands in a field.
+    pub fn value(&self, element: &Element) -> Result<String> {
+        let value = self.call("GET", &format!("/element/{}/property/value", element.0), &Value::Null)?;
+        Ok(value.as_str().unwrap_or_default().to_owned())
+    }
+
     /// Empties a field.
     pub fn clear(&self, element: &Element) -> Result<()> {
         self.call("POST", &format!("/element/{}/clear", element.0), &json!({})).map(drop)

@@ -3,7 +3,7 @@
 use ed25519_dalek::SigningKey;
 use elevon_identify::dpkg::Names;
 use elevon_identify::{
-    apt as lists, dpkg as packages, elf, polkit as actions, rpm as database, script, windows,
+    apt as lists, dpkg as packages, elf, polkit as actions, rpm as database, script, upload as files, windows,
 };
 use elevon_policy::application::{Application, Lane, Sha256, User};
 use elevon_policy::bundle::Bundle;
@@ -23,7 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Every target by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 13] = [
+pub const TARGETS: [(&str, fn(&[u8])); 14] = [
     ("apt", apt),
     ("authenticode", authenticode),
     ("chain_record", chain_record),
@@ -37,6 +37,7 @@ pub const TARGETS: [(&str, fn(&[u8])); 13] = [
     ("rpm", rpm),
     ("shebang", shebang),
     ("signed_document", signed_document),
+    ("upload", upload),
 ];
 
 const LIMIT: usize = 1 << 16;
@@ -195,6 +196,19 @@ pub fn msi(bytes: &[u8]) {
     let _ = msi.summary();
     let trust = windows::Trust { authorities: &[], revoked: &[], now: Timestamp::from_millis(1 << 40) };
     assert!(msi.verify(&trust).is_err(), "nobody is trusted");
+}
+
+/// A whole file that somebody sends: whatever it is, what is told of it is bounded, and nobody vouches for it.
+pub fn upload(bytes: &[u8]) {
+    let trust = windows::Trust { authorities: &[], revoked: &[], now: Timestamp::from_millis(1 << 40) };
+    let Ok(upload) = files::measure(&mut std::io::Cursor::new(bytes), &trust) else { return };
+    assert_eq!(upload.size, bytes.len() as u64);
+    assert!(upload.programs.len() <= 200 && upload.components.len() <= 200);
+    assert!(upload.programs.iter().all(|program| program.path.as_bytes().starts_with(b"/")));
+    let vendor = upload.package.as_ref().and_then(|package| package.vendor.as_ref());
+    assert!(!vendor.is_some_and(|vendor| vendor.verified), "nobody is trusted");
+    assert!(!upload.package.as_ref().is_some_and(|package| package.unmodified), "nobody is trusted");
+    survives::<files::Upload>(&serde_json::to_vec(&upload).expect("it can be written"));
 }
 
 /// A signature of a program alone, with its time stamp: whatever it claims is read without a panic.

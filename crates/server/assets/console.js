@@ -141,7 +141,10 @@ document.addEventListener("htmx:xhr:progress", (event) => {
 document.addEventListener("htmx:beforeSwap", (event) => {
   if (!event.detail.requestConfig?.elt.matches("button[data-measures]")) return;
   const type = event.detail.xhr.getResponseHeader("content-type") || "";
-  if (event.detail.xhr.status === 422 && type.startsWith("text/html")) event.detail.shouldSwap = true;
+  if (event.detail.xhr.status === 422 && type.startsWith("text/html")) {
+    event.detail.shouldSwap = true;
+    event.detail.isError = false;
+  }
 });
 
 for (const lost of ["htmx:sendError", "htmx:responseError"]) {

@@ -2,15 +2,18 @@
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use elevon_e2e::browser::Browser;
-use elevon_e2e::clock::SOON;
+use elevon_e2e::clock::{SOON, until};
 use elevon_e2e::person::Person;
 use elevon_e2e::policy::{application_list, folder, hash_of, privileged, sha256};
 use elevon_e2e::program::run;
 use elevon_e2e::site::{Layout, PASSWORD, Site};
+use serde_json::json;
 
 use crate::scene::Scene;
 
@@ -173,5 +176,82 @@ fn an_administrator_tries_what_would_happen_in_chromium() -> Result<()> {
     assert!(complaints.iter().all(refused), "the console's pages made the browser complain: {complaints:?}");
     assert_eq!(site.api.events()?.len(), events, "trying is recorded nowhere");
     drop(waiting);
+    Ok(())
+}
+
+/// A package of a vendor, made of programs of this computer.
+fn package(folder: &Path) -> Result<PathBuf> {
+    let root = folder.join("package");
+    let put = |path: &str, content: &[u8]| -> Result<()> {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().context("a folder")?)?;
+        fs::write(&path, content)?;
+        Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?)
+    };
+    put(
+        "DEBIAN/control",
+        b"Package: acme-netwatch\nSource: netwatch\nVersion: 4.2.1-1\nArchitecture: amd64\nVendor: Acme Networks\nMaintainer: Acme <it@acme.example>\nDescription: watches networks\n",
+    )?;
+    put("usr/bin/netwatch", &fs::read("/usr/bin/id")?)?;
+    put("usr/sbin/netwatchd", &fs::read("/usr/bin/true")?)?;
+    put("usr/lib/netwatch/rotate", b"#!/bin/sh\n")?;
+    put("usr/share/polkit-1/actions/netwatch.policy", b"<action id=\"example.acme.netwatch.capture\"/>")?;
+    let file = folder.join("acme-netwatch_4.2.1-1_amd64.deb");
+    let mut build = Command::new("dpkg-deb");
+    build.args(["--build", "--root-owner-group"]).args([&root, &file]);
+    run(&mut build, b"")?.expect(0);
+    Ok(file)
+}
+
+#[test]
+fn a_rule_is_made_from_a_file_and_lets_that_program_through() -> Result<()> {
+    let site = Site::start()?;
+    let users = json!({ "kind": "users", "users": [{ "name": site.alice.name }] });
+    site.api.post("groups", &json!({ "name": "Alice", "members": users }))?;
+    let browser = Browser::start(&site.tree.join("logs"), 1280, 1000)?;
+    sign_in(&browser, &site.address, "owner")?;
+    browser.open(&format!("{}/privileged-application-lists/new", site.address))?;
+    browser.fill(&browser.find("#name")?, "Network tools")?;
+    browser.click(&browser.find("input[name=elevate][value=automatic]")?)?;
+    browser.click(&browser.find("#from-file summary")?)?;
+    let choose = |file: &Path| -> Result<()> {
+        browser.fill(&browser.find("#file")?, file.to_str().context("a path")?)
+    };
+    // What is no program is refused beside the field; the draft stays.
+    choose(Path::new("/etc/os-release"))?;
+    browser.says("It is neither a program nor a package")?;
+    // A package offers what lasts first, and can be put aside.
+    choose(&package(&site.tree)?)?;
+    browser.says("A Debian package")?;
+    for offered in
+        ["Verified executable", "netwatch", "which nothing vouches for", "example.acme.netwatch.capture"]
+    {
+        browser.says(offered)?;
+    }
+    picture(&browser, "add-from-file")?;
+    browser.click(&browser.find("button[value='choose.none']")?)?;
+    browser.find("#add[open]")?;
+    // A program of this computer is known by its bytes.
+    browser.click(&browser.find("#from-file summary")?)?;
+    choose(Path::new("/usr/bin/id"))?;
+    browser.says("A program of Linux")?;
+    browser.click(&browser.find("button[value='choose.file_hash']")?)?;
+    let chosen = browser.find("input[name='rules.0.sha256']")?;
+    assert_eq!(browser.value(&chosen)?, sha256(Path::new("/usr/bin/id"))?.to_string());
+    assert_eq!(browser.value(&browser.find("#name")?)?, "Network tools");
+    browser.click(&browser.find("button[value=save_and_deploy]")?)?;
+    browser.click(&browser.find_path("//label[contains(., 'Alice')]//input[@name='groups']")?)?;
+    browser.click(&browser.find("form[action$='/deploy'] button")?)?;
+    browser.says("is deployed to")?;
+    let ran = until("the list to be on the computer", SOON, || {
+        let ran = run(&mut site.elevon(&site.alice, &["run", "--no-wait", "--", "id"])?, b"")?;
+        Ok((ran.code() == 0).then_some(ran))
+    })?;
+    ran.prints("uid=0(root)");
+    run(&mut site.elevon(&site.alice, &["run", "--no-wait", "--", "true"])?, b"")?.expect(126);
+    // The browser tells of the answer that refused a file; nothing else made it complain.
+    let complaints = browser.complaints()?;
+    let others: Vec<_> = complaints.iter().filter(|told| !told.contains("/new/measure")).collect();
+    assert!(others.is_empty(), "the console's pages made the browser complain: {others:?}");
     Ok(())
 }
