@@ -14,6 +14,17 @@ use crate::db::{changed_once, count, document, json, number, parsed, time};
 use crate::error::Error;
 use crate::listing::Cursor;
 
+/// The statement whose rows [`row`] reads: what stands behind the tables says which.
+macro_rules! rows {
+    ($which:literal) => {
+        concat!(
+            "select g.*, c.host_name, c.last_seen, p.name as policy_name
+             from grants g join computers c on c.id = g.computer_id left join policies p on p.id = g.policy_id ",
+            $which
+        )
+    };
+}
+
 fn row(row: &AnyRow) -> Result<Row, Error> {
     let record = GrantRecord {
         grant: document(row, "document")?,
@@ -41,14 +52,7 @@ pub fn deadline(record: &GrantRecord) -> Timestamp {
 
 /// One grant.
 pub async fn find(db: &mut AnyConnection, id: GrantId) -> Result<Option<Row>, Error> {
-    let found = sqlx::query(
-        "select g.*, c.host_name, c.last_seen, p.name as policy_name
-         from grants g join computers c on c.id = g.computer_id left join policies p on p.id = g.policy_id
-         where g.id = $1",
-    )
-    .bind(id.to_string())
-    .fetch_optional(db)
-    .await?;
+    let found = sqlx::query(rows!("where g.id = $1")).bind(id.to_string()).fetch_optional(db).await?;
     found.as_ref().map(row).transpose()
 }
 
@@ -63,12 +67,10 @@ pub async fn computer_of(db: &mut AnyConnection, id: GrantId) -> Result<Option<C
 
 /// Grants that are in force or being revoked, the soonest to end first, behind the cursor.
 pub async fn active(db: &mut AnyConnection, cursor: &Cursor, limit: usize) -> Result<Vec<Row>, Error> {
-    let rows = sqlx::query(
-        "select g.*, c.host_name, c.last_seen, p.name as policy_name
-         from grants g join computers c on c.id = g.computer_id left join policies p on p.id = g.policy_id
-         where g.state in ('scheduled', 'active', 'revoking') and (g.deadline, g.id) > ($1, $2)
-         order by g.deadline, g.id limit $3",
-    )
+    let rows = sqlx::query(rows!(
+        "where g.state in ('scheduled', 'active', 'revoking') and (g.deadline, g.id) > ($1, $2)
+         order by g.deadline, g.id limit $3"
+    ))
     .bind(cursor.at)
     .bind(&cursor.key)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -89,12 +91,10 @@ pub async fn count_active(db: &mut AnyConnection) -> Result<u64, Error> {
 
 /// Grants that are over, the latest first, behind the cursor.
 pub async fn history(db: &mut AnyConnection, cursor: &Cursor, limit: usize) -> Result<Vec<Row>, Error> {
-    let rows = sqlx::query(
-        "select g.*, c.host_name, c.last_seen, p.name as policy_name
-         from grants g join computers c on c.id = g.computer_id left join policies p on p.id = g.policy_id
-         where g.state in ('expired', 'ended', 'revoked', 'failed') and (g.since, g.id) < ($1, $2)
-         order by g.since desc, g.id desc limit $3",
-    )
+    let rows = sqlx::query(rows!(
+        "where g.state in ('expired', 'ended', 'revoked', 'failed') and (g.since, g.id) < ($1, $2)
+         order by g.since desc, g.id desc limit $3"
+    ))
     .bind(cursor.at)
     .bind(&cursor.key)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))

@@ -14,6 +14,17 @@ use crate::db::{changed_once, count, document, json, number, parsed, time};
 use crate::error::Error;
 use crate::listing::Cursor;
 
+/// The statement whose rows [`row`] reads: what stands behind the tables says which.
+macro_rules! rows {
+    ($which:literal) => {
+        concat!(
+            "select r.*, c.host_name, c.last_seen, p.name as policy_name
+             from requests r join computers c on c.id = r.computer_id left join policies p on p.id = r.policy_id ",
+            $which
+        )
+    };
+}
+
 fn row(row: &AnyRow) -> Result<Row, Error> {
     let record = RequestRecord {
         asked: document(row, "asked")?,
@@ -56,14 +67,7 @@ fn grant(row: &AnyRow) -> Result<Option<GrantId>, Error> {
 
 /// One request.
 pub async fn find(db: &mut AnyConnection, id: RequestId) -> Result<Option<Row>, Error> {
-    let found = sqlx::query(
-        "select r.*, c.host_name, c.last_seen, p.name as policy_name
-         from requests r join computers c on c.id = r.computer_id left join policies p on p.id = r.policy_id
-         where r.id = $1",
-    )
-    .bind(id.to_string())
-    .fetch_optional(db)
-    .await?;
+    let found = sqlx::query(rows!("where r.id = $1")).bind(id.to_string()).fetch_optional(db).await?;
     found.as_ref().map(row).transpose()
 }
 
@@ -78,11 +82,9 @@ pub async fn computer_of(db: &mut AnyConnection, id: RequestId) -> Result<Option
 
 /// Requests that wait for a decision, the first first, behind the cursor.
 pub async fn pending(db: &mut AnyConnection, cursor: &Cursor, limit: usize) -> Result<Vec<Row>, Error> {
-    let rows = sqlx::query(
-        "select r.*, c.host_name, c.last_seen, p.name as policy_name
-         from requests r join computers c on c.id = r.computer_id left join policies p on p.id = r.policy_id
-         where r.state = 'pending' and (r.since, r.id) > ($1, $2) order by r.since, r.id limit $3",
-    )
+    let rows = sqlx::query(rows!(
+        "where r.state = 'pending' and (r.since, r.id) > ($1, $2) order by r.since, r.id limit $3"
+    ))
     .bind(cursor.at)
     .bind(&cursor.key)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -110,12 +112,10 @@ pub async fn count_pending_of(db: &mut AnyConnection, computer: ComputerId) -> R
 
 /// Other requests of the same user on the same computer, or for the same bytes; the latest first.
 pub async fn before(db: &mut AnyConnection, asked: &ElevationRequest, limit: i64) -> Result<Vec<Row>, Error> {
-    let rows = sqlx::query(
-        "select r.*, c.host_name, c.last_seen, p.name as policy_name
-         from requests r join computers c on c.id = r.computer_id left join policies p on p.id = r.policy_id
-         where ((r.computer_id = $1 and r.user_name = $2) or r.sha256 = $3) and r.id < $4
-         order by r.id desc limit $5",
-    )
+    let rows = sqlx::query(rows!(
+        "where ((r.computer_id = $1 and r.user_name = $2) or r.sha256 = $3) and r.id < $4
+         order by r.id desc limit $5"
+    ))
     .bind(asked.computer.to_string())
     .bind(asked.user.name.as_untrusted())
     .bind(asked.application.sha256.to_string())
@@ -128,12 +128,10 @@ pub async fn before(db: &mut AnyConnection, asked: &ElevationRequest, limit: i64
 
 /// Requests that are over, the latest first, behind the cursor.
 pub async fn history(db: &mut AnyConnection, cursor: &Cursor, limit: usize) -> Result<Vec<Row>, Error> {
-    let rows = sqlx::query(
-        "select r.*, c.host_name, c.last_seen, p.name as policy_name
-         from requests r join computers c on c.id = r.computer_id left join policies p on p.id = r.policy_id
-         where r.state in ('approved', 'declined', 'cancelled', 'lapsed') and (r.since, r.id) < ($1, $2)
-         order by r.since desc, r.id desc limit $3",
-    )
+    let rows = sqlx::query(rows!(
+        "where r.state in ('approved', 'declined', 'cancelled', 'lapsed') and (r.since, r.id) < ($1, $2)
+         order by r.since desc, r.id desc limit $3"
+    ))
     .bind(cursor.at)
     .bind(&cursor.key)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
