@@ -278,3 +278,72 @@ fn folder(path: &OsText) -> Option<OsText> {
     let end = path.as_bytes().iter().rposition(|byte| *byte == b'/')?;
     path.as_bytes().get(..end).filter(|folder| !folder.is_empty()).map(OsText::new)
 }
+
+#[cfg(test)]
+mod tests {
+    use elevon_policy::application::{PackageSystem, Sha256};
+
+    use super::*;
+
+    fn of_windows(signature: Signed, product: &str) -> Measured {
+        let verified = matches!(signature, Signed::Holds { .. });
+        let package = Package {
+            system: PackageSystem::Windows,
+            name: Text::new("tool.exe"),
+            product: Text::new(product),
+            version: Text::new("2.1.4.3"),
+            vendor: Some(Vendor { name: Text::new("Example Tools Inc."), verified }),
+            unmodified: verified,
+        };
+        let upload = Upload {
+            sha256: Sha256([7; 32]),
+            size: 4096,
+            format: Format::WindowsProgram,
+            interpreter: None,
+            package: Some(package),
+            signature: Some(signature),
+            programs: Vec::new(),
+            programs_left_out: 0,
+            components: Vec::new(),
+        };
+        Measured { name: "Setup Tool.exe".into(), upload }
+    }
+
+    fn holds() -> Signed {
+        Signed::Holds {
+            publisher: Text::new("Example Tools Inc."),
+            issuer: Text::new("Example CA"),
+            authority: Sha256([1; 32]),
+            signed: None,
+            digest: "07".repeat(32),
+        }
+    }
+
+    fn possible(offers: &[Offer]) -> Vec<&str> {
+        offers.iter().filter(|offer| offer.is_possible()).map(|offer| offer.kind).collect()
+    }
+
+    #[test]
+    fn a_signed_program_of_windows_offers_its_publisher() {
+        let offers = offers(&of_windows(holds(), "Example Tool"));
+        assert_eq!(possible(&offers), ["verified_executable", "product", "vendor", "file_hash"]);
+        let file_name = OsText::from("Setup Tool.exe");
+        let (product, vendor) = (Text::new("Example Tool"), Text::new("Example Tools Inc."));
+        let expected = Recognises::VerifiedExecutable { product, vendor: vendor.clone(), file_name };
+        assert_eq!(offers[0].rules[0].recognises, expected);
+        assert_eq!(offers[2].rules[0].recognises, Recognises::Vendor { vendor, verified: true });
+        assert!(offers[0].sentence.ends_with("as long as its signature holds."), "{}", offers[0].sentence);
+    }
+
+    #[test]
+    fn what_a_program_does_not_prove_is_not_offered() {
+        assert_eq!(possible(&offers(&of_windows(holds(), " "))), ["vendor", "file_hash"]);
+        let because = Text::new("its bytes are not those that were signed");
+        let refused = Signed::Refused { because, claims: Some(Text::new("Example \u{202e}Tools")) };
+        let offers = offers(&of_windows(refused, "Example Tool"));
+        assert_eq!(possible(&offers), ["file_hash"]);
+        let told = &offers[1].sentence;
+        assert!(told.contains("its bytes are not those that were signed, though it names Example"), "{told}");
+        assert!(!told.contains('\u{202e}') && offers.iter().all(|offer| offer.drafts.is_empty()), "{told}");
+    }
+}

@@ -363,3 +363,64 @@ async fn the_editor_says_beside_the_file_why_it_was_refused(site: Site) {
         assert!(!page.contains("Not saved"));
     }
 }
+
+/// The process that measures, on a file of 512 MB that takes it a while, and that takes no room on the disk.
+fn measurer(first: &[u8]) -> std::process::Child {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(first).unwrap();
+    file.set_len(uploads::LARGEST).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_elevon-server"))
+        .args(["measure", "1795620287000"])
+        .stdin(file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn whoever_measures_has_no_rights_and_little_of_everything() {
+    let script = b"#!/bin/sh\n";
+    let mut measuring = measurer(script);
+    let about =
+        |what: &str| fs::read_to_string(format!("/proc/{}/{what}", measuring.id())).unwrap_or_default();
+    let begun = Instant::now();
+    let status = loop {
+        let status = about("status");
+        if status.contains("Seccomp:\t2") {
+            break status;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "it confines itself: {status}");
+    };
+    let limits = about("limits");
+    for line in ["NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapPrm:\t0000000000000000"] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
+    assert!(!status.contains("Uid:\t0\t"), "{status}");
+    for (name, most) in [
+        ("Max cpu time", "60"),
+        ("Max file size", "0"),
+        ("Max core file size", "0"),
+        ("Max processes", "0"),
+        ("Max address space", "1073741824"),
+    ] {
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        let words: Vec<_> = line.trim_start_matches(name).split_whitespace().take(2).collect();
+        assert_eq!(words, [most, most], "{line}");
+    }
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut measuring.stdout.take().unwrap(), &mut told).unwrap();
+    assert!(measuring.wait().unwrap().success());
+    assert!(told.contains("\"format\":\"script\""), "{told}");
+}
+
+#[test]
+fn the_largest_file_of_windows_fits_into_its_memory() {
+    for (first, told) in [
+        (&b"MZ"[..], "no Windows program"),
+        (&[0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1], "no Windows Installer package"),
+    ] {
+        let answer = measurer(first).wait_with_output().unwrap();
+        let answer = String::from_utf8(answer.stdout).unwrap();
+        assert!(answer.contains(told), "{answer}");
+    }
+}

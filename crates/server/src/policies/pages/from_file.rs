@@ -52,6 +52,11 @@ impl Offered {
         }
     }
 
+    /// Whether rules of it wait for an agent that does not exist yet.
+    pub(super) fn is_of_windows(&self) -> bool {
+        matches!(self.measured.upload.format, Format::WindowsProgram | Format::WindowsInstaller)
+    }
+
     /// What it says of itself, as rows of a table.
     pub(super) fn facts(&self) -> Vec<(&'static str, String)> {
         let upload = &self.measured.upload;
