@@ -1,5 +1,6 @@
 //! The HTTP API, as a script of an administrator uses it.
 
+use std::fs::File;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -57,14 +58,18 @@ impl Api {
             .header("Content-Type", "application/json");
         let bytes = body.map(Value::to_string).unwrap_or_default();
         let answer = self.agent.run(request.body(bytes)?);
-        let mut answer = answer.with_context(|| format!("{method} {path}"))?;
-        let text = answer.body_mut().read_to_string()?;
-        let value = if text.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_str(&text).unwrap_or(Value::String(text))
-        };
-        Ok((answer.status().as_u16(), value))
+        told(answer.with_context(|| format!("{method} {path}"))?)
+    }
+
+    /// Sends a file to be measured, once the server has said that it will take it.
+    pub fn upload(&self, name: &str, file: File) -> Result<(u16, Value)> {
+        let request = ureq::http::Request::builder()
+            .method("POST")
+            .uri(format!("{}/api/v1/uploads?name={name}", self.address))
+            .header("Authorization", format!("Bearer {}", self.token))
+            .header("Content-Length", file.metadata()?.len())
+            .header("Expect", "100-continue");
+        told(self.agent.run(request.body(file)?).with_context(|| format!("send {name}"))?)
     }
 
     /// Reads something that must be there.
@@ -173,4 +178,14 @@ fn seen(row: Value) -> Result<Seen> {
         event.get("kind").and_then(Value::as_str).with_context(|| format!("expected an event, not {row}"))?;
     let at = event.get("at").and_then(Value::as_i64).unwrap_or_default();
     Ok(Seen { kind: kind.into(), data: event.get("data").cloned().unwrap_or_default(), at, row })
+}
+
+/// Status and body of an answer.
+fn told(mut answer: ureq::http::Response<ureq::Body>) -> Result<(u16, Value)> {
+    let text = answer.body_mut().read_to_string()?;
+    let value = match text.as_str() {
+        "" => Value::Null,
+        json => serde_json::from_str(json).unwrap_or(Value::String(text)),
+    };
+    Ok((answer.status().as_u16(), value))
 }

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use elevon_e2e::clock::{SOON, until};
+use elevon_e2e::disk::own_mounts;
 use elevon_e2e::program::{Ran, must, run};
 use elevon_e2e::site::{Layout, PASSWORD, Site};
 
@@ -250,5 +252,26 @@ fn a_computer_that_is_not_enrolled_elevates_nothing() -> Result<()> {
     assert_eq!(ran.code(), 125, "{}", ran.err);
     assert!(ran.out.is_empty(), "{}", ran.text());
     assert!(ran.err.contains("enroll"), "{}", ran.err);
+    Ok(())
+}
+
+#[test]
+fn the_servers_disk_has_no_room_for_a_file() -> Result<()> {
+    own_mounts()?;
+    let site = Site::start()?;
+    let folder = site.tree.join("server/uploads");
+    fs::create_dir(&folder)?;
+    must(Command::new("mount").args(["-t", "tmpfs", "-o", "size=84m", "none"]).arg(&folder), b"")?;
+    let large = site.tree.join("large");
+    fs::File::create(&large)?.set_len(40 << 20)?;
+    // 64 of the 84 MB stay the database's.
+    let (status, told) = site.api.upload("large", fs::File::open(&large)?)?;
+    assert_eq!(status, 507, "{told}");
+    assert!(told.to_string().contains("no room for it"), "{told}");
+    assert_eq!(told["field"], "file");
+    let (status, told) = site.api.upload("id", fs::File::open("/usr/bin/id")?)?;
+    assert_eq!((status, &told["format"]), (200, &"elf".into()), "{told}");
+    assert_eq!(fs::read_dir(&folder)?.count(), 0, "nothing of it is kept");
+    must(Command::new("umount").arg(&folder), b"")?;
     Ok(())
 }
