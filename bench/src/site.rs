@@ -9,6 +9,7 @@ use elevon_policy::application::{Sha256, User};
 use elevon_policy::event::{DenyReason, EndReason, Event, Exit, Layers, What};
 use elevon_policy::grant::PolicyReference;
 use elevon_policy::id::{GrantId, LaunchId, PolicyId, Version};
+use elevon_policy::lists::RunsAs;
 use elevon_policy::sheet::ChainHead;
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::{Span, Timestamp};
@@ -149,7 +150,8 @@ fn what(number: usize, launch: LaunchId, now: Timestamp) -> What {
             argv,
             policy,
             end: now.after(Span::from_mins(15)),
-            layers: Layers { cgroup: true, subreaper: true, own_deadline: true, pid_namespace: false },
+            runs_as: RunsAs::Root,
+            layers: Layers { cgroup: true, subreaper: true, own_deadline: true, ..Layers::default() },
         },
         1 => What::LaunchEnded { launch, grant, user, reason: EndReason::Exited, exit: Some(Exit::Code(0)) },
         _ => What::LaunchRefused {
@@ -159,6 +161,7 @@ fn what(number: usize, launch: LaunchId, now: Timestamp) -> What {
             argv,
             reason: DenyReason::NotListed,
             policy: Some(policy),
+            missing: None,
         },
     }
 }

@@ -2,7 +2,7 @@
 
 use elevon_policy::advice::{self, Standing, ToDo};
 use elevon_policy::decide::{Decision, Offer, Reason, Verdict};
-use elevon_policy::lists::Way;
+use elevon_policy::lists::{Terms, Way};
 use elevon_policy::time::Timestamp;
 use elevon_wire::conversation::Explained;
 
@@ -15,6 +15,15 @@ pub(crate) fn answer(explained: &Explained, style: Style, now: Timestamp) -> Str
     let mut text = format!("{bold}{}{plain}\n\n", verdict(explained, now));
     for (label, value) in facts(&explained.application, &explained.argv) {
         text.push_str(&format!("  {label:<12}{value}\n"));
+    }
+    if let (Verdict::Launch { offer, .. } | Verdict::Offered { offer }, None) =
+        (&explained.decision.verdict, &explained.application.component)
+    {
+        let Terms { runs_as, bounds, .. } = &offer.terms;
+        text.push_str(&format!("\n{bold}Runs as {}{plain}\n", bounds.in_words(*runs_as)));
+        for sentence in bounds.sentences(*runs_as) {
+            text.push_str(&format!("  - {sentence}\n"));
+        }
     }
     text.push_str(&format!("\n{bold}Why{plain}\n"));
     for reason in &explained.decision.reasons {

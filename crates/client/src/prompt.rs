@@ -48,8 +48,10 @@ impl Prompt {
         let Style { bold, plain, .. } = self.style;
         let what = if asking.approval { "needs someone's approval" } else { "needs a justification" };
         let name = asking.application.name();
-        let end =
-            if asking.application.component.is_some() { "before polkit lets you" } else { "to run as root" };
+        let end = match asking.application.component {
+            Some(_) => "before polkit lets you".to_owned(),
+            None => format!("to run as {}", asking.bounds.in_words(asking.runs_as)),
+        };
         let mut text = format!("{bold}{}{plain} {what} {end}\n", name.visible());
         for (label, value) in facts(&asking.application, &asking.argv) {
             text.push_str(&format!("  {label:<12}{value}\n"));

@@ -14,7 +14,7 @@ use rustix::time::Timespec;
 
 use crate::connection::Speaker;
 use crate::files;
-use crate::launch::containment;
+use crate::launch::{containment, limits};
 use crate::launches::Launches;
 use crate::measure::Caller;
 use crate::syscall;
@@ -145,7 +145,7 @@ fn is_elevated(pid: i32, launches: &Launches, spawner: i32) -> bool {
     let folder = containment::cgroups().and_then(|folder| folder.file_name()).and_then(|name| name.to_str());
     let in_cgroup = folder.is_some_and(|folder| {
         let place = cgroup.lines().find_map(|line| line.strip_prefix("0::"));
-        place.is_some_and(|place| place.split('/').any(|part| part == folder))
+        place.is_some_and(|place| place.split('/').any(|part| part == folder || part == limits::FOLDER))
     });
     let mut ancestors =
         std::iter::successors(Some(pid), |pid| containment::parent_of(*pid).filter(|pid| *pid > 1));

@@ -7,7 +7,7 @@ use elevon_wire::channel::Trust;
 
 use crate::config::Config;
 use crate::files;
-use crate::launch::containment;
+use crate::launch::{containment, landlock, limits};
 use crate::packages::Packages;
 use crate::pam;
 use crate::syscall;
@@ -34,7 +34,7 @@ pub(crate) fn examine(config: &Config) -> bool {
     );
     layer(layers.subreaper, "a session that adopts and sweeps what loses its parent", "");
     layer(layers.own_deadline, "a deadline that the session keeps by itself", "");
-    layer(layers.pid_namespace, "an own PID namespace", "not used for full containment");
+    containing();
     let peer = syscall_peer();
     layer(
         peer,
@@ -74,6 +74,23 @@ fn pam(config: &Config) -> bool {
             tell(false, "", &format!("PAM cannot be asked about accounts, so nothing is elevated: {cause}"))
         }
     }
+}
+
+/// Containment is refused where a part of it is missing; limits are only recorded as absent.
+fn containing() {
+    say!("     what holds a contained program here:");
+    let landlock = landlock::version();
+    let known =
+        landlock.map_or_else(|| "Landlock".to_owned(), |version| format!("Landlock, version {version}"));
+    layer(landlock.is_some(), &known, "before version 6 (Linux 6.12), or switched off; nothing is contained");
+    match containment::missing() {
+        None => layer(true, "PID and mount namespaces, a bounding set, a filter of system calls", ""),
+        Some(missing) => layer(false, missing, "where a list wants containment, nothing is elevated"),
+    }
+    let (processes, memory) = limits::controllers();
+    let absent = "no cgroup controller; such limits are recorded as absent";
+    layer(processes, "limits on processes", absent);
+    layer(memory, "limits on memory", absent);
 }
 
 /// Rules about vendors and products match nothing where no package database is read.

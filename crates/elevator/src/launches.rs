@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Uptime;
 use crate::files;
-use crate::launch::{Order, Outcome, containment};
+use crate::launch::{Order, Outcome, containment, limits};
 
 /// A session that has not ended its tree this long after the deadline has failed.
 const PATIENCE: Span = Span::from_millis(100);
@@ -47,6 +47,9 @@ pub(crate) struct Launch {
     pub(crate) boot: String,
     /// Its cgroup.
     pub(crate) cgroup: Option<PathBuf>,
+    /// The cgroups beside it that keep it to its limits.
+    #[serde(default)]
+    pub(crate) limits: Vec<PathBuf>,
     /// Its session; none where that died at once.
     pub(crate) session: Option<Process>,
 }
@@ -134,6 +137,7 @@ impl Launches {
         if let Some(cgroup) = &launch.cgroup {
             containment::remove_cgroup(cgroup);
         }
+        limits::forget(&launch.limits);
     }
 
     /// Takes up what is on file: sessions that outlived the elevator are watched again; the others are over, and given
@@ -286,6 +290,7 @@ impl Launches {
             if let Some(cgroup) = &launch.cgroup {
                 empty(cgroup);
             }
+            limits::forget(&launch.limits);
             let overdue = launch.deadline.is_some_and(|deadline| deadline.left() == Span::ZERO);
             let otherwise = if overdue { EndReason::Expired } else { EndReason::SessionDied };
             let reason = ordered.map_or(otherwise, |(reason, _)| reason);

@@ -208,6 +208,7 @@ fn turn_away(elevator: &Elevator, socket: OwnedFd, stranger: &Stranger) {
         argv: Vec::new(),
         reason: stranger.deny_reason(),
         policy: None,
+        missing: None,
     };
     if let Err(error) = elevator.record(refused) {
         eprintln!("elevon-elevator: a refusal could not be recorded: {error}");

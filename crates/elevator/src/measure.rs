@@ -200,6 +200,12 @@ pub(crate) fn measure(
     Ok(Measured { application, argv, program })
 }
 
+/// A folder that a contained program may write to: reached without links, and such that nobody but root, and `owner`, can
+/// change what lies there or where the path leads. Otherwise which component it is about, and what is wrong with it.
+pub(crate) fn folder(path: &OsText, owner: u32, known: &Known) -> Result<OwnedFd, (OsText, &'static str)> {
+    trust::believe_folder(path, owner, &Mounts::of_table(&known.mounts)).map(|place| place.file)
+}
+
 fn check_command_line(command: &OsText, arguments: &[OsText]) -> Result<(), NotMeasured> {
     let words = std::iter::once(command).chain(arguments);
     if words.map(|word| word.as_bytes().len() + 1).sum::<usize>() > MAX_COMMAND_LINE {

@@ -1,5 +1,6 @@
 //! Inside, one for each launch: the leader of the program's session. It starts the program in a process group of its own,
-//! so that ^Z and fg work, passes signals on, and tells the session outside what became of it.
+//! so that ^Z and fg work, passes signals on, and tells the session outside what became of it. Of a contained program it is
+//! the first process of the namespaces, too: it makes what the program sees, and with it everything inside ends.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -8,23 +9,27 @@ use elevon_policy::event::Exit;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, WaitOptions, ioctl_tiocsctty, setpgid, setsid, waitpid};
+use rustix::process::{Pid, WaitOptions, ioctl_tiocsctty, setpgid, setsid, wait};
 use rustix::termios::{isatty, tcsetpgrp};
 use serde::{Deserialize, Serialize};
 
 use crate::connection::{Connection, Lost};
 use crate::launch::program::{self, Start};
+use crate::launch::step::Failed;
+use crate::launch::view::{self, View};
 use crate::launch::{Descriptors, Plan};
 use crate::spawner;
 use crate::syscall::{self, Fork};
 
 /// From the monitor to its session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FromMonitor {
+    /// The program is about to be executed, and with this comes a descriptor on which it asks whether it may.
+    Asks,
     /// The program runs.
     Started,
-    /// It could not be executed; with the error's number.
-    Failed(i32),
+    /// It could not be started; the step that failed.
+    Failed(Failed),
     /// It was stopped by this signal.
     Stopped(i32),
     /// It ended.
@@ -49,16 +54,19 @@ struct Given {
     standard: [OwnedFd; 3],
     program: OwnedFd,
     script: Option<OwnedFd>,
+    /// The terminals of a contained program, mounted nowhere yet.
+    terminals: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
 }
 
 /// The descriptors that travel with the plan to the monitor.
 pub(crate) fn given<'a>(
     descriptors: &'a Descriptors,
+    terminals: Option<BorrowedFd<'a>>,
     terminal: Option<BorrowedFd<'a>>,
 ) -> Vec<BorrowedFd<'a>> {
     // All but the conversation with the client.
-    descriptors.borrow().into_iter().skip(1).chain(terminal).collect()
+    descriptors.borrow().into_iter().skip(1).chain(terminals).chain(terminal).collect()
 }
 
 impl Given {
@@ -69,6 +77,7 @@ impl Given {
             standard: [fds.next()?, fds.next()?, fds.next()?],
             program: fds.next()?,
             script: if plan.program.is_sealed_script() { Some(fds.next()?) } else { None },
+            terminals: if plan.inside.is_some() { Some(fds.next()?) } else { None },
             terminal: fds.next(),
         })
     }
@@ -112,10 +121,15 @@ fn watch(mut line: Connection) -> Result<(), Lost> {
     if let Some(terminal) = &given.terminal {
         ioctl_tiocsctty(terminal)?;
     }
-    let program = match start(&plan, &given)? {
-        Ok(program) => program,
-        Err(errno) => return line.send(&FromMonitor::Failed(errno)),
+    let view = match make_view(&plan, &given) {
+        Ok(view) => view,
+        Err(failed) => return line.send(&FromMonitor::Failed(failed)),
     };
+    let program = match start(&plan, &given, view.as_ref(), &line)? {
+        Ok(program) => program,
+        Err(failed) => return line.send(&FromMonitor::Failed(failed)),
+    };
+    drop(view);
     // From here on the monitor holds nothing of the user's. What it owns is let go by its owner: closed below it, each would be
     // closed a second time at the end.
     let in_front = starts_in_front(&given);
@@ -150,10 +164,28 @@ fn watch(mut line: Connection) -> Result<(), Lost> {
             for change in changes(program) {
                 line.send(&change)?;
                 if matches!(change, FromMonitor::Ended(_)) {
+                    if plan.inside.is_some() {
+                        outlive_the_rest(line, behind);
+                    }
                     return Ok(());
                 }
             }
         }
+    }
+}
+
+/// What the program left running inside may go on until its time is over; it would end with this process.
+fn outlive_the_rest(line: Connection, terminal: Option<OwnedFd>) {
+    drop((line, terminal));
+    while !matches!(wait(WaitOptions::empty()), Err(rustix::io::Errno::CHILD)) {}
+}
+
+fn make_view(plan: &Plan, given: &Given) -> Result<Option<View>, Failed> {
+    match (&plan.inside, &given.terminals) {
+        (Some(inside), Some(terminals)) => {
+            view::make(inside, given.directory.as_fd(), given.program.as_fd(), terminals.as_fd()).map(Some)
+        }
+        _ => Ok(None),
     }
 }
 
@@ -165,8 +197,13 @@ fn starts_in_front(given: &Given) -> bool {
     !isatty(input) || !pipe
 }
 
-/// Forks and executes the program; the error's number where it could not be executed.
-fn start(plan: &Plan, given: &Given) -> io::Result<Result<Pid, i32>> {
+/// Forks and executes the program; the step that failed where it could not be executed.
+fn start(
+    plan: &Plan,
+    given: &Given,
+    view: Option<&View>,
+    line: &Connection,
+) -> io::Result<Result<Pid, Failed>> {
     let (reads, writes) = pipe_with(PipeFlags::CLOEXEC)?;
     match syscall::fork()? {
         Fork::Child => {
@@ -175,38 +212,48 @@ fn start(plan: &Plan, given: &Given) -> io::Result<Result<Pid, i32>> {
                 Some(terminal) if isatty(fd) => terminal.as_fd(),
                 _ => fd.as_fd(),
             });
-            let error = program::become_program(&Start {
+            // From inside, where there is such a thing: what was held from outside leads around the view.
+            let program = view.and_then(|view| view.program.as_ref()).unwrap_or(&given.program);
+            let failed = program::become_program(&Start {
                 plan,
-                directory: given.directory.as_fd(),
+                directory: view.map_or(&given.directory, |view| &view.directory).as_fd(),
                 standard,
                 terminal: terminal.filter(|_| starts_in_front(given)).map(AsFd::as_fd),
-                program: given.program.as_fd(),
+                program: program.as_fd(),
                 script: given.script.as_ref().map(AsFd::as_fd),
+                view,
+                session: line,
             });
             // Should this fail too, the parent sees an end without a start.
-            let _ = rustix::io::write(&writes, &program::errno(&error).to_ne_bytes());
+            let _ = rustix::io::write(&writes, &serde_json::to_vec(&failed).unwrap_or_default());
             syscall::exit_now(126)
         }
         Fork::Parent(pid) => {
             drop(writes);
             // The child does the same: whoever comes first.
             let _ = setpgid(Some(pid), Some(pid));
-            let mut errno = [0; 4];
+            // One piece: it is shorter than what a pipe takes at once.
+            let mut told = [0; 4096];
             let read = loop {
-                match rustix::io::read(&reads, &mut errno) {
+                match rustix::io::read(&reads, &mut told) {
                     Err(rustix::io::Errno::INTR) => {}
                     read => break read?,
                 }
             };
-            Ok(if read == 0 { Ok(pid) } else { Err(i32::from_ne_bytes(errno)) })
+            let failed = told.get(..read).filter(|told| !told.is_empty()).map(serde_json::from_slice);
+            Ok(failed.transpose().map_err(io::Error::other)?.map_or(Ok(pid), Err))
         }
     }
 }
 
-/// What became of the program since it was last asked.
+/// What became of the program since it was last asked. The first process of a namespace has other children, too: those that
+/// lost their parents, which are taken in.
 fn changes(program: Pid) -> Vec<FromMonitor> {
     let mut changes = Vec::new();
-    while let Ok(Some((_, status))) = waitpid(Some(program), WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+    while let Ok(Some((of, status))) = wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+        if of != program {
+            continue;
+        }
         if let Some(signal) = status.stopping_signal() {
             changes.push(FromMonitor::Stopped(signal));
         } else if let Some(code) = status.exit_status() {

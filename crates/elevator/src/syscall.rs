@@ -32,11 +32,22 @@ pub(crate) fn fork() -> io::Result<Fork> {
 /// Forks into a cgroup: the child is in it from its first instruction, and nothing has to be moved, which would make the
 /// kernel wait for every processor. Like [`fork`], for processes with a single thread.
 pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> io::Result<Fork> {
+    fork_with(0, Some(cgroup))
+}
+
+/// Forks into PID and mount namespaces of their own, of which the child is the first process; and into a cgroup, where there
+/// is one.
+pub(crate) fn fork_apart(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+    let flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+    fork_with(u64::try_from(flags).map_err(|_| io::ErrorKind::InvalidInput)?, cgroup)
+}
+
+fn fork_with(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
     // The constant of the same name in `libc` does not fit its type.
     const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let unsigned = |number: i32| u64::try_from(number).map_err(|_| io::ErrorKind::InvalidInput);
     let mut arguments = libc::clone_args {
-        flags: CLONE_INTO_CGROUP,
+        flags: if cgroup.is_some() { flags | CLONE_INTO_CGROUP } else { flags },
         pidfd: 0,
         child_tid: 0,
         parent_tid: 0,
@@ -46,7 +57,7 @@ pub(crate) fn fork_into(cgroup: BorrowedFd<'_>) -> io::Result<Fork> {
         tls: 0,
         set_tid: 0,
         set_tid_size: 0,
-        cgroup: unsigned(cgroup.as_raw_fd())?,
+        cgroup: cgroup.map_or(Ok(0), |cgroup| unsigned(cgroup.as_raw_fd()))?,
     };
     // SAFETY: without a stack or shared memory of its own this is a fork: the child goes on here with a copy of everything.
     // The callers have one thread, so no lock is held by a thread that the child would lack.
@@ -217,6 +228,135 @@ pub(crate) fn take_on(uid: libc::uid_t, gid: libc::gid_t, groups: &[libc::gid_t]
         }
     }
     Ok(())
+}
+
+// ---- containment ----
+
+/// Which version of Landlock the kernel has; an error where it has none.
+pub(crate) fn landlock_version() -> io::Result<u32> {
+    const LANDLOCK_CREATE_RULESET_VERSION: libc::c_uint = 1;
+    // SAFETY: with this flag the kernel wants no structure and reads none.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<libc::c_void>(),
+            0_usize,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
+    };
+    u32::try_from(version).map_err(|_| io::Error::last_os_error())
+}
+
+/// An empty set of rules, which forbids these accesses to files everywhere, and reaching out of itself in these ways
+/// (`landlock_ruleset_attr` of `linux/landlock.h`, as from version 6 on).
+pub(crate) fn landlock_rules(accesses: u64, scoped: u64) -> io::Result<OwnedFd> {
+    // Accesses to files, accesses to the network, scopes.
+    let attributes: [u64; 3] = [accesses, 0, scoped];
+    // SAFETY: the kernel reads the stated length of a live array.
+    let fd = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, attributes.as_ptr(), size_of_val(&attributes), 0)
+    };
+    match RawFd::try_from(fd) {
+        // SAFETY: the kernel made this descriptor for us just now.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Allows these accesses below a folder.
+pub(crate) fn landlock_allow(rules: BorrowedFd<'_>, folder: BorrowedFd<'_>, accesses: u64) -> io::Result<()> {
+    const LANDLOCK_RULE_PATH_BENEATH: libc::c_int = 1;
+    #[repr(C, packed)]
+    struct PathBeneath {
+        accesses: u64,
+        folder: i32,
+    }
+    let beneath = PathBeneath { accesses, folder: folder.as_raw_fd() };
+    // SAFETY: the kernel reads one structure of this layout.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_add_rule,
+            rules.as_raw_fd(),
+            LANDLOCK_RULE_PATH_BENEATH,
+            &raw const beneath,
+            0,
+        )
+    };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Puts this process under the rules, for good.
+pub(crate) fn landlock_restrict(rules: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules.as_raw_fd(), 0) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Puts this process under a filter of system calls, for good. With `listener`, whoever holds the descriptor that comes out
+/// answers for the calls that the filter does not decide.
+pub(crate) fn filter_calls(program: &[libc::sock_filter], listener: bool) -> io::Result<Option<OwnedFd>> {
+    let length = libc::c_ushort::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    let flags = match listener {
+        // Once the answer is being looked for only a signal that kills ends the waiting: no call is asked about twice.
+        true => libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV,
+        false => 0,
+    };
+    // SAFETY: the kernel reads as many instructions as the length says, of an array that outlives the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    match RawFd::try_from(result) {
+        // SAFETY: with the flag the kernel made this descriptor for us just now.
+        Ok(fd) if listener && fd >= 0 => Ok(Some(unsafe { OwnedFd::from_raw_fd(fd) })),
+        Ok(0) if !listener => Ok(None),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A call that waits for an answer, by its identity. Waits for one.
+pub(crate) fn call_asked_about(listener: BorrowedFd<'_>) -> io::Result<u64> {
+    // SAFETY: the kernel wants the structure empty and fills it.
+    let (result, notification) = unsafe {
+        let mut notification: libc::seccomp_notif = std::mem::zeroed();
+        let result = libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notification);
+        (result, notification)
+    };
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(notification.id)
+}
+
+/// Answers: the call goes on, or fails with EPERM.
+pub(crate) fn answer_call(listener: BorrowedFd<'_>, id: u64, goes_on: bool) -> io::Result<()> {
+    let (error, flags) = match goes_on {
+        true => (0, u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).unwrap_or(1)),
+        false => (-libc::EPERM, 0),
+    };
+    let mut answer = libc::seccomp_notif_resp { id, val: 0, error, flags };
+    // SAFETY: the kernel reads one structure.
+    let result =
+        unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut answer) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Adds attributes (`MOUNT_ATTR_…`) to a mount, and with `recursive` to all below it.
+pub(crate) fn add_to_mount(mount: BorrowedFd<'_>, attributes: u64, recursive: bool) -> io::Result<()> {
+    // `mount_attr` of `linux/mount.h`: to set, to clear, propagation, user namespace.
+    let wanted: [u64; 4] = [attributes, 0, 0, 0];
+    let below = if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the kernel reads the stated length of a live array, and an empty string.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | below,
+            wanted.as_ptr(),
+            size_of_val(&wanted),
+        )
+    };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 // ---- file-system credentials of this thread ----

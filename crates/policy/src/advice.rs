@@ -53,7 +53,9 @@ impl Over {
             Self::Deny => "a rule that denies beats every rule that allows",
             Self::Narrower => "a narrower rule decides",
             Self::Stricter => "among rules as narrow, the stricter one decides",
-            Self::Alike => "another one that says the same decides",
+            Self::Alike => {
+                "another one decides that offers the same way; of such, the one that keeps it to less"
+            }
         }
     }
 }
@@ -141,6 +143,10 @@ pub fn to_do(decision: &Decision, application: &Application) -> ToDo {
         )),
         Verdict::Refused { refusal: Refusal::Denied { name, .. } } => told(format!(
             "No other rule can allow it; ask an administrator whether “{}” should deny it.",
+            name.visible()
+        )),
+        Verdict::Refused { refusal: Refusal::NotKept { name, .. } } => told(format!(
+            "Ask an administrator to give it a rule of its own in “{}”, that runs as root and in full.",
             name.visible()
         )),
         Verdict::Refused { refusal: Refusal::Off { name, .. } } => {

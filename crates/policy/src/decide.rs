@@ -133,6 +133,13 @@ pub enum Refusal {
         /// The list and rule.
         policy: PolicyReference,
     },
+    /// The deciding list keeps what it elevates to less than root may do, and nothing of a component runs that could be.
+    NotKept {
+        /// The list's name.
+        name: Text,
+        /// The list and rule.
+        policy: PolicyReference,
+    },
     /// No list that is deployed to this user and computer recognises it.
     NotListed,
 }
@@ -145,6 +152,7 @@ impl Refusal {
             Self::Blocked { .. } => DenyReason::Blocked,
             Self::Denied { .. } => DenyReason::Denied,
             Self::Off { .. } => DenyReason::Off,
+            Self::NotKept { .. } => DenyReason::LayerMissing,
             Self::NotListed => DenyReason::NotListed,
         }
     }
@@ -152,9 +160,10 @@ impl Refusal {
     /// The policy that says so.
     pub fn policy(&self) -> Option<PolicyReference> {
         match self {
-            Self::Blocked { policy, .. } | Self::Denied { policy, .. } | Self::Off { policy, .. } => {
-                Some(*policy)
-            }
+            Self::Blocked { policy, .. }
+            | Self::Denied { policy, .. }
+            | Self::Off { policy, .. }
+            | Self::NotKept { policy, .. } => Some(*policy),
             Self::Locked { .. } | Self::NotListed => None,
         }
     }
@@ -165,6 +174,9 @@ impl Refusal {
             Self::Locked { .. } => "ask an administrator to lift the lock",
             Self::Blocked { .. } | Self::Denied { .. } => {
                 "nothing else can allow it; ask an administrator whether that list should have it"
+            }
+            Self::NotKept { .. } => {
+                "an administrator can give the component a rule of its own, that runs as root and in full"
             }
             Self::Off { .. } => "ask an administrator to turn elevation on for it in that list",
             Self::NotListed => {
@@ -183,6 +195,11 @@ impl fmt::Display for Refusal {
             Self::Blocked { name, .. } => write!(f, "the blocklist “{}” blocks it", name.visible()),
             Self::Denied { name, .. } => write!(f, "a rule of “{}” denies it", name.visible()),
             Self::Off { name, .. } => write!(f, "“{}” has elevation turned off for it", name.visible()),
+            Self::NotKept { name, .. } => write!(
+                f,
+                "“{}” keeps what it elevates to less than root may do, which nothing can do with a component",
+                name.visible()
+            ),
             Self::NotListed => f.write_str("no privileged application list for you on this computer has it"),
         }
     }
@@ -341,13 +358,25 @@ fn offer(
         return Err(refusal);
     }
     let best = offers.into_iter().max_by_key(|offer| {
-        (offer.specificity, offer.way, Reverse(offer.terms.durations.maximum), Reverse(offer.policy.policy))
+        let Terms { runs_as, bounds, durations, .. } = &offer.terms;
+        let rights = (bounds.is_contained(), !runs_as.is_root(), bounds.strictness());
+        (offer.specificity, offer.way, rights, Reverse(durations.maximum), Reverse(offer.policy.policy))
     });
     match best {
         Some(Offer { way: Way::Off, name, policy, .. }) => Err(Refusal::Off { name, policy }),
+        Some(Offer { terms, name, policy, .. })
+            if attempt.application.component.is_some() && is_kept(&terms) =>
+        {
+            Err(Refusal::NotKept { name, policy })
+        }
         Some(offer) => Ok(offer),
         None => Err(Refusal::NotListed),
     }
+}
+
+/// Whether what runs would be kept to less than root may do: of a component nothing runs that could be.
+fn is_kept(terms: &Terms) -> bool {
+    !terms.runs_as.is_root() || !terms.bounds.is_none()
 }
 
 /// What beats everything else: locks, blocklists, rules that deny.
@@ -449,6 +478,7 @@ fn covering(
         .iter()
         .filter(|held| held.grant.covers(attempt.user, attempt.computer, attempt.application, attempt.argv))
         .filter(|held| held.grant.runs_as == offer.terms.runs_as)
+        .filter(|held| held.grant.bounds.is_within(&offer.terms.bounds))
         .filter(|held| held.grant.origin != Origin::Policy || held.grant.policy == offer.policy)
         .filter(|held| held.grant.launches == Launches::Any || held.launched == 0)
         .filter_map(|held| Some((held.grant.id, held.grant.end_when_launched(held.fixed_end, now)?)))

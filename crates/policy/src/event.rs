@@ -5,9 +5,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::application::{Sha256, User};
+use crate::capability::Capabilities;
 use crate::grant::{Grant, GrantedApplication, Origin, PolicyReference};
 use crate::id::{AccountId, ComputerId, GrantId, GroupId, LaunchId, PolicyId, RequestId, TokenId, Version};
 use crate::lint;
+use crate::lists::RunsAs;
 use crate::request::{ElevationRequest, LapseReason};
 use crate::sheet::ChainHead;
 use crate::text::{OsText, Text};
@@ -171,7 +173,10 @@ pub enum What {
         policy: PolicyReference,
         /// Until when.
         end: Timestamp,
-        /// Which layers will end it.
+        /// With which rights.
+        #[serde(default, skip_serializing_if = "RunsAs::is_root")]
+        runs_as: RunsAs,
+        /// Which layers hold it, and will end it.
         layers: Layers,
     },
     /// It is over: nothing of its process tree runs any more.
@@ -219,6 +224,9 @@ pub enum What {
         reason: DenyReason,
         /// Under which policy.
         policy: Option<PolicyReference>,
+        /// The layer that policy demands and that cannot be had.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        missing: Option<Text>,
     },
 
     // ---- recorded by the server ----
@@ -675,8 +683,8 @@ pub enum Witnessed {
     Server,
 }
 
-/// The layers that end a process tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The layers that hold a process tree, and end it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Layers {
     /// An own cgroup (v2), killed until it reports empty.
@@ -687,6 +695,44 @@ pub struct Layers {
     pub own_deadline: bool,
     /// An own PID namespace, whose first process takes everything with it.
     pub pid_namespace: bool,
+    /// An own mount namespace, read-only but for what it may write to, without service sockets and devices.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub mount_namespace: bool,
+    /// Landlock, by the version of its interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub landlock: Option<u32>,
+    /// The filter of system calls of a contained program.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub system_calls: bool,
+    /// Nothing it executes gains a right by that.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub no_new_privileges: bool,
+    /// It has these capabilities at most; without a word, all that root has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capabilities: Option<Capabilities>,
+    /// It starts no other program: the session admits one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub one_process: bool,
+    /// The limit on processes, where policy has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process_limit: Option<LimitLayer>,
+    /// The limit on memory, where policy has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<LimitLayer>,
+}
+
+/// What became of a limit that policy has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitLayer {
+    /// A cgroup keeps it.
+    InForce,
+    /// The computer has no controller for it.
+    Absent,
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// What ended a launch.
@@ -786,6 +832,8 @@ pub enum DenyReason {
     AccountRefused,
     /// PAM could not be asked, or its answer cannot be relied on.
     PamFailed,
+    /// A layer that policy demands cannot be had.
+    LayerMissing,
 }
 
 impl fmt::Display for DenyReason {
@@ -812,6 +860,7 @@ impl fmt::Display for DenyReason {
             Self::PasswordExpired => "password_expired",
             Self::AccountRefused => "account_refused",
             Self::PamFailed => "pam_failed",
+            Self::LayerMissing => "layer_missing",
         })
     }
 }

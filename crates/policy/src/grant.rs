@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::application::{Application, Sha256, User};
+use crate::bounds::Bounds;
 use crate::id::{ComputerId, GrantId, PolicyId, RequestId, RuleId, Version};
 use crate::lists::{AtExpiry, Launches, RunsAs};
 use crate::rule::{ArgumentPattern, Finding, Rule};
@@ -32,6 +33,9 @@ pub struct Grant {
     pub arguments: GrantedArguments,
     /// With which rights it runs.
     pub runs_as: RunsAs,
+    /// What it is kept to.
+    #[serde(default, skip_serializing_if = "Bounds::is_none")]
+    pub bounds: Bounds,
     /// Not before this; for an approved request, when it was asked, by the computer's own clock.
     pub not_before: Timestamp,
     /// Until when.
@@ -93,7 +97,7 @@ pub enum GrantedApplication {
     /// Whatever this rule recognises: the approver widened it.
     Rule {
         /// As it stood then.
-        rule: Rule,
+        rule: Box<Rule>,
     },
 }
 
@@ -184,7 +188,7 @@ impl GrantedApplication {
             }
             Self::Rule { rule } => {
                 // Arguments are the grant's own affair; the rule only says which application.
-                let rule = Rule { arguments: ArgumentPattern::Any, ..rule.clone() };
+                let rule = Rule { arguments: ArgumentPattern::Any, ..Rule::clone(rule) };
                 rule.recognise(application, &[]) == Finding::Matches
             }
         }

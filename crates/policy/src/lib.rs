@@ -6,7 +6,9 @@
 
 pub mod advice;
 pub mod application;
+pub mod bounds;
 pub mod bundle;
+pub mod capability;
 pub mod decide;
 pub mod event;
 pub mod grant;

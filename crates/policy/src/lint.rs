@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capability::Capabilities;
 use crate::lists::{ApplicationList, Covers, PrivilegedApplicationList, RunsAs, Terms};
 use crate::risk::{self, Kind};
 use crate::rule::{ArgumentPattern, Listed, Outcome, Recognises, Rule};
@@ -34,12 +35,23 @@ pub enum Code {
     AllOfVendor,
     /// Any arguments, for a program that does what its arguments say.
     FreeArguments,
+    /// A capability with which its holder can become root.
+    RootCapability,
+    /// A contained program may write where whoever writes decides what runs as root.
+    DecisiveFolder,
 }
 
 impl Code {
     /// Whether it equals root, so that whoever saves it must say that they know.
     pub fn is_grave(self) -> bool {
-        matches!(self, Self::EqualsRoot | Self::HoldsShells | Self::AllOfVendor)
+        matches!(
+            self,
+            Self::EqualsRoot
+                | Self::HoldsShells
+                | Self::AllOfVendor
+                | Self::RootCapability
+                | Self::DecisiveFolder
+        )
     }
 }
 
@@ -52,6 +64,8 @@ impl fmt::Display for Code {
             Self::UnverifiedVendor => "unverified_vendor",
             Self::AllOfVendor => "all_of_vendor",
             Self::FreeArguments => "free_arguments",
+            Self::RootCapability => "root_capability",
+            Self::DecisiveFolder => "decisive_folder",
         })
     }
 }
@@ -85,8 +99,10 @@ pub fn of_rule(rule: &Rule, terms: &Terms) -> Vec<Warning> {
     if rule.outcome == Outcome::Deny {
         return Vec::new();
     }
-    let RunsAs::Root = terms.runs_as;
-    let kind = kind(&rule.recognises);
+    let equals_root = risk::is_root(terms.runs_as, &terms.bounds);
+    let kind = kind(&rule.recognises).filter(|_| equals_root);
+    let place =
+        of_place(&rule.recognises).into_iter().filter(|warning| equals_root || !warning.code.is_grave());
     let mut warnings: Vec<Warning> = kind
         .map(|kind| Warning {
             code: Code::EqualsRoot,
@@ -96,10 +112,28 @@ pub fn of_rule(rule: &Rule, terms: &Terms) -> Vec<Warning> {
             ),
         })
         .into_iter()
-        .chain(of_place(&rule.recognises))
+        .chain(root_capability(terms))
+        .chain(decisive_folders(terms))
+        .chain(place)
         .collect();
     warnings.extend(free_arguments(rule, terms, kind));
     warnings
+}
+
+fn root_capability(terms: &Terms) -> Option<Warning> {
+    let found = terms.bounds.capabilities.among(Capabilities::EQUAL_ROOT);
+    let free = !terms.bounds.is_contained() && terms.runs_as == RunsAs::SameUser && !found.is_empty();
+    let sentence = format!("Whoever runs a program with {found} can become root with it.");
+    free.then_some(Warning { code: Code::RootCapability, sentence })
+}
+
+fn decisive_folders(terms: &Terms) -> Option<Warning> {
+    let folder = terms.bounds.decisive_folders().next()?;
+    let sentence = format!(
+        "Whoever writes to {} decides what runs as root: what a contained program leaves there outlives it.",
+        folder.visible()
+    );
+    Some(Warning { code: Code::DecisiveFolder, sentence })
 }
 
 /// The kind of program that a rule names, where running it as root equals root; as far as the rule says.

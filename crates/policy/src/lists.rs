@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::Bounds;
 use crate::id::{PolicyId, Version};
 use crate::rules::Rules;
 use crate::text::Text;
@@ -93,6 +94,9 @@ pub struct Terms {
     /// With which rights the application runs.
     #[serde(default)]
     pub runs_as: RunsAs,
+    /// What it is kept to.
+    #[serde(default, skip_serializing_if = "Bounds::is_none")]
+    pub bounds: Bounds,
     /// What a user must write.
     #[serde(default)]
     pub justification: JustificationNeeded,
@@ -111,6 +115,7 @@ impl Default for Terms {
             at_expiry: AtExpiry::default(),
             launches: Launches::default(),
             runs_as: RunsAs::default(),
+            bounds: Bounds::default(),
             justification: JustificationNeeded::default(),
             self_approval: false,
         }
@@ -205,6 +210,15 @@ pub enum RunsAs {
     /// As root.
     #[default]
     Root,
+    /// As the user who asked, with the capabilities that its bounds name.
+    SameUser,
+}
+
+impl RunsAs {
+    /// Whether it is what documents mean that say nothing of it.
+    pub fn is_root(&self) -> bool {
+        *self == Self::Root
+    }
 }
 
 /// What a user must write to justify an elevation.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::application::{Application, User};
+use crate::bounds::Bounds;
 use crate::decide::Offer;
 use crate::grant::{
     Ends, Grant, GrantedApplication, GrantedArguments, IllegalStep, Origin, PolicyReference, UnknownState,
@@ -34,6 +35,9 @@ pub struct ElevationRequest {
     pub working_directory: OsText,
     /// With which rights it would run.
     pub runs_as: RunsAs,
+    /// What it would be kept to.
+    #[serde(default, skip_serializing_if = "Bounds::is_none")]
+    pub bounds: Bounds,
     /// For how long.
     pub duration: Span,
     /// Why.
@@ -192,6 +196,8 @@ pub enum DecisionRefused {
     NoTime,
     /// More arguments than the policy lets a grant cover.
     WiderThanPolicy,
+    /// The policy in force has it run with other rights than were asked for, and neither are less than the other.
+    OtherRights,
 }
 
 impl fmt::Display for DecisionRefused {
@@ -210,6 +216,9 @@ impl fmt::Display for DecisionRefused {
             }
             Self::NoTime => f.write_str("an approval needs a duration of at least one second"),
             Self::WiderThanPolicy => f.write_str("the policy lets a grant cover these exact arguments only"),
+            Self::OtherRights => f.write_str(
+                "the policy has it run with other rights by now than were asked for; its user has to ask again",
+            ),
         }
     }
 }
@@ -250,6 +259,7 @@ impl RequestRecord {
         if approval.covers == Covers::AnyArguments && offer.terms.arguments == Covers::ExactArguments {
             return Err(DecisionRefused::WiderThanPolicy);
         }
+        let bounds = bounds_of_both(&asked, offer).ok_or(DecisionRefused::OtherRights)?.clone();
         let decided =
             self.decide(by, seen, offer.terms.self_approval, RequestState::Approved, &approval.comment, now)?;
         let duration = approval.duration.min(offer.terms.durations.maximum);
@@ -265,6 +275,7 @@ impl RequestRecord {
                 Covers::AnyArguments => GrantedArguments::Any,
             },
             runs_as: offer.terms.runs_as,
+            bounds,
             // Not `now`: a computer whose clock is a moment behind would refuse what was just approved, and ask again.
             not_before: asked.made.min(now),
             ends: match offer.terms.starts {
@@ -335,4 +346,16 @@ impl RequestRecord {
         }
         Ok(Self { state: next, version: self.version.next(), since: now, ..self })
     }
+}
+
+/// What both the request and the policy in force keep it to: whoever approves has seen the one, and may not exceed the other.
+fn bounds_of_both<'a>(asked: &'a ElevationRequest, offer: &'a Offer) -> Option<&'a Bounds> {
+    let (asked_for, offered) = (&asked.bounds, &offer.terms.bounds);
+    if asked.runs_as != offer.terms.runs_as {
+        return None;
+    }
+    if offered.is_within(asked_for) {
+        return Some(offered);
+    }
+    asked_for.is_within(offered).then_some(asked_for)
 }

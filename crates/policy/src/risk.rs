@@ -3,6 +3,9 @@
 //! short and honest rather than complete: a name on it is a warning, a name that is missing is no promise.
 
 use crate::application::{Application, Lane};
+use crate::bounds::Bounds;
+use crate::capability::Capabilities;
+use crate::lists::RunsAs;
 use crate::text::{OsText, Text};
 
 /// Why a grant is worth more, or is less sure, than it looks.
@@ -278,11 +281,18 @@ fn without_variant(name: &str) -> &str {
     VARIANTS.iter().find_map(|variant| name.strip_suffix(variant)).unwrap_or(name)
 }
 
-/// What someone who decides about this application should know; the gravest first.
-pub fn of_application(application: &Application) -> Vec<Risk> {
+/// Whether a program that does whatever its user wants makes them root, when it runs so.
+pub fn is_root(runs_as: RunsAs, bounds: &Bounds) -> bool {
+    let can_become = || !bounds.capabilities.among(Capabilities::EQUAL_ROOT).is_empty();
+    !bounds.is_contained() && (runs_as == RunsAs::Root || can_become())
+}
+
+/// What someone who decides about this application, to run so, should know; the gravest first.
+pub fn of_application(application: &Application, runs_as: RunsAs, bounds: &Bounds) -> Vec<Risk> {
     let kind = match &application.component {
         Some(component) => component_equals_root(&component.action),
-        None => equals_root(&application.name()),
+        None if is_root(runs_as, bounds) => equals_root(&application.name()),
+        None => None,
     };
     let equals_root = kind.map(|kind| Risk::EqualsRoot { kind });
     let user_writable = match &application.lane {

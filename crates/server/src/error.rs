@@ -209,9 +209,10 @@ impl From<DecisionRefused> for Error {
     fn from(refused: DecisionRefused) -> Self {
         let sentence = refused.to_string();
         match refused {
-            DecisionRefused::Illegal(_) | DecisionRefused::Changed | DecisionRefused::TooLate => {
-                Self::Conflict(sentence.into())
-            }
+            DecisionRefused::Illegal(_)
+            | DecisionRefused::Changed
+            | DecisionRefused::TooLate
+            | DecisionRefused::OtherRights => Self::Conflict(sentence.into()),
             DecisionRefused::OwnRequest => Self::Forbidden(sentence.into()),
             DecisionRefused::LongerThanAsked { .. } | DecisionRefused::NoTime => {
                 Self::field("duration", sentence)

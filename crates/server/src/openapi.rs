@@ -268,8 +268,9 @@ fn schemas() -> Value {
             properties["elevate"] = json!({ "enum": ["automatic", "justification", "approval", "off"] });
             properties["applies_to"] =
                 json!({ "enum": ["all_allowed_applications", "specific_applications"] });
-            properties["terms"] =
-                open("what a grant is worth: durations, starts, arguments, at_expiry, launches");
+            properties["terms"] = open(
+                "what a grant is worth: durations, starts, arguments, at_expiry, launches, runs_as (root, same_user), bounds",
+            );
         }
         properties
     };
@@ -279,6 +280,18 @@ fn schemas() -> Value {
         "Span": { "type": "string", "examples": ["30m", "8h", "1h30m"] },
         "Version": { "type": "integer", "minimum": 1 },
         "Word": { "type": "string" },
+        "Bounds": object(json!([]), json!({
+            "capabilities": {
+                "type": "array", "items": text, "examples": [["net_raw", "net_admin"]],
+                "description": "as the same user exactly these, of contained root at most these; full root has all",
+            },
+            "containment": open("type: full, or contained with writable: absolute paths of folders"),
+            "children": { "enum": ["allowed", "denied"], "default": "allowed" },
+            "limits": object(json!([]), json!({
+                "processes": { "type": "integer", "minimum": 2 },
+                "memory": { "type": "integer", "minimum": 1_048_576, "description": "in bytes" },
+            })),
+        })),
         "Document": open("a JSON document"),
         "Problem": object(json!(["title", "status", "detail"]), json!({
             "type": text, "title": text, "status": { "type": "integer" }, "detail": text,

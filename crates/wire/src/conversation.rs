@@ -5,10 +5,11 @@
 //! the same connection; with a terminal, data frames carry its bytes both ways.
 
 use elevon_policy::application::Application;
+use elevon_policy::bounds::Bounds;
 use elevon_policy::decide::Decision;
 use elevon_policy::event::{DenyReason, EndReason, Exit};
 use elevon_policy::id::{GrantId, LaunchId, RequestId};
-use elevon_policy::lists::{Durations, JustificationNeeded};
+use elevon_policy::lists::{Durations, JustificationNeeded, RunsAs};
 use elevon_policy::sheet::AnswerOutcome;
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::{Span, Timestamp};
@@ -207,6 +208,10 @@ pub struct Asking {
     pub application: Application,
     /// With which arguments.
     pub argv: Vec<OsText>,
+    /// As whom it would run.
+    pub runs_as: RunsAs,
+    /// What it would be kept to.
+    pub bounds: Bounds,
     /// The policy that says so.
     pub policy: Text,
     /// Whether someone has to agree, or writing it down is enough.

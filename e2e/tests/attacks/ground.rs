@@ -106,6 +106,7 @@ impl Ground {
         let mark = site.tree.join("mark");
         fs::write(&mark, "")?;
         fs::set_permissions(&mark, PermissionsExt::from_mode(0o666))?;
+        crate::kept::set(&site)?;
         let approver = site.signed_in("approver")?;
         Ok(Self { site, approver, attacker, canary, mark, since: 0 })
     }

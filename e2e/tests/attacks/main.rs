@@ -9,10 +9,14 @@
 
 mod ground;
 
+mod alone;
+mod capabilities;
+mod contained;
 mod end_of_a_grant;
 mod environment;
 mod identity;
 mod install;
+mod kept;
 mod launch;
 mod oracle;
 mod pam;
@@ -68,6 +72,9 @@ fn main() -> ExitCode {
         install::CASES,
         end_of_a_grant::CASES,
         pam::CASES,
+        contained::CASES,
+        alone::CASES,
+        capabilities::CASES,
     ];
     let words: Vec<String> = std::env::args().skip(1).collect();
     let named = |case: &&Case| {

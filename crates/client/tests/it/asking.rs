@@ -1,9 +1,10 @@
 //! Questions, answers, and waiting for a decision.
 
 use elevon_policy::application::{Application, Lane, Sha256};
+use elevon_policy::bounds::Bounds;
 use elevon_policy::event::{DenyReason, Exit};
 use elevon_policy::id::RequestId;
-use elevon_policy::lists::{Durations, JustificationNeeded};
+use elevon_policy::lists::{Durations, JustificationNeeded, RunsAs};
 use elevon_policy::text::Text;
 use elevon_policy::time::{Span, Timestamp};
 use elevon_wire::conversation::{Asking, FromClient, Refused, ToClient, Wait};
@@ -13,6 +14,8 @@ use crate::screen::{ELEVON, Screen, end_of};
 
 pub(crate) fn question() -> Asking {
     Asking {
+        runs_as: RunsAs::Root,
+        bounds: Bounds::default(),
         application: Application {
             path: "/opt/tool".into(),
             sha256: Sha256([0xab; 32]),

@@ -61,7 +61,7 @@ impl Attempted<'_> {
     fn pending(&self, Offered { application, argv, offer, now }: &Offered) -> Option<ElevationRequest> {
         let argv = (offer.terms.arguments == Covers::ExactArguments).then_some(argv.as_slice());
         let (user, holdings) = (&self.visitor.caller.user, &self.elevator.holdings);
-        holdings.pending_like(user, application, offer.terms.runs_as, argv, *now)
+        holdings.pending_like(user, application, &offer.terms, argv, *now)
     }
 
     /// The request, and whether another run made it meanwhile.
@@ -113,6 +113,7 @@ impl Attempted<'_> {
             argv: argv.clone(),
             working_directory: OsText::new(directory.map(CString::into_bytes).unwrap_or_default()),
             runs_as: offer.terms.runs_as,
+            bounds: offer.terms.bounds.clone(),
             duration,
             justification,
             policy: offer.policy,
@@ -125,6 +126,8 @@ impl Attempted<'_> {
     pub(super) fn ask_person(&mut self, line: &mut Connection, offered: &Offered) -> Result<(), Lost> {
         let Offered { application, argv, offer, .. } = offered;
         line.send(&ToClient::Asking(Box::new(Asking {
+            runs_as: offered.offer.terms.runs_as,
+            bounds: offered.offer.terms.bounds.clone(),
             application: application.clone(),
             argv: argv.clone(),
             policy: offer.name.clone(),

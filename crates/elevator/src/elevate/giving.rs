@@ -49,6 +49,7 @@ impl Attempted<'_> {
                 Covers::AnyArguments => GrantedArguments::Any,
             },
             runs_as: offer.terms.runs_as,
+            bounds: offer.terms.bounds.clone(),
             not_before: *now,
             ends: Ends::At { end: now.after(duration) },
             launches: offer.terms.launches,

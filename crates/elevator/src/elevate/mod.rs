@@ -2,6 +2,7 @@
 
 mod asking;
 mod giving;
+mod keeping;
 mod refusals;
 mod starting;
 
@@ -120,13 +121,22 @@ impl Attempted<'_> {
                         once: offer.terms.launches == Launches::Once,
                     }));
                 }
-                Verdict::Launch { grant, offer, .. } => match self.elevator.take(grant, now) {
-                    Ok(taken) => return Ok(self.launch(line, measured, &taken, &offer, now)),
-                    // Another launch of the same user took it first: policy gives one to each.
-                    Err(NotTaken::Gone) if answered.covers(&measured.application) => {}
-                    Err(NotTaken::Gone) => return Ok(Told::Last(self.changed(&measured))),
-                    Err(NotTaken::Io(error)) => return Ok(Told::Last(of_elevon(&error.to_string()))),
-                },
+                Verdict::Launch { grant, offer, .. } => {
+                    // Before it is taken: what cannot be kept as it was granted uses nothing up.
+                    let kept = match self.keep(&measured, grant) {
+                        Ok(kept) => kept,
+                        Err(missing) => {
+                            return Ok(Told::Last(self.not_kept(&measured, offer.policy, &missing)));
+                        }
+                    };
+                    match self.elevator.take(grant, now) {
+                        Ok(taken) => return Ok(self.launch(line, measured, &taken, kept, &offer, now)),
+                        // Another launch of the same user took it first: policy gives one to each.
+                        Err(NotTaken::Gone) if answered.covers(&measured.application) => {}
+                        Err(NotTaken::Gone) => return Ok(Told::Last(self.changed(&measured))),
+                        Err(NotTaken::Io(error)) => return Ok(Told::Last(of_elevon(&error.to_string()))),
+                    }
+                }
                 // What was approved is not what is there now.
                 Verdict::Offered { .. } if !answered.covers(&measured.application) => {
                     return Ok(Told::Last(self.changed(&measured)));

@@ -100,7 +100,18 @@ impl Attempted<'_> {
             None => (beginning(&self.run.command), None, self.typed()),
         };
         let user = self.visitor.caller.user.clone();
-        let refused = What::LaunchRefused { user, path, sha256, argv, reason, policy };
+        self.record_as_refused(What::LaunchRefused {
+            user,
+            path,
+            sha256,
+            argv,
+            reason,
+            policy,
+            missing: None,
+        });
+    }
+
+    pub(super) fn record_as_refused(&self, refused: What) {
         if let Err(error) = self.elevator.record(refused) {
             eprintln!("elevon-elevator: a refusal could not be recorded: {error}");
         }

@@ -8,12 +8,14 @@ use elevon_policy::id::LaunchId;
 use elevon_policy::lists::AtExpiry;
 use elevon_policy::time::{Span, Timestamp};
 
+use super::keeping::Kept;
 use super::refusals::of_elevon;
 use super::{Attempted, Told};
 use crate::chance;
 use crate::clock::Uptime;
 use crate::connection::Connection;
 use crate::holdings::Taken;
+use crate::launch::limits::{self, Limited};
 use crate::launch::{Descriptors, Order, Plan, ProgramKind, containment, environment};
 use crate::launches::{Launch, Process};
 use crate::measure::{Measured, Program, ScriptSource};
@@ -25,10 +27,14 @@ impl Attempted<'_> {
         line: &Connection,
         measured: Measured,
         taken: &Taken,
+        kept: Kept,
         offer: &Offer,
         now: Timestamp,
     ) -> Told {
-        match self.start(line, measured, taken, offer, now) {
+        if !kept.is_of(&taken.grant) {
+            return Told::Last(self.changed(&measured));
+        }
+        match self.start(line, measured, taken, kept, offer, now) {
             Ok(()) => Told::HandedOn,
             Err(cause) => Told::Last(of_elevon(&cause)),
         }
@@ -40,6 +46,7 @@ impl Attempted<'_> {
         line: &Connection,
         measured: Measured,
         taken: &Taken,
+        kept: Kept,
         offer: &Offer,
         now: Timestamp,
     ) -> Result<(), String> {
@@ -49,6 +56,8 @@ impl Attempted<'_> {
             elevator.clock.uptime_at(taken.end).map_err(|_| "what time it is cannot be relied on")?;
         let ready =
             elevator.spawner.session().map_err(|error| format!("could not make a session: {error}"))?;
+        let Limited { cgroup, beside } = limits::make(kept.bounds.limits)
+            .map_err(|error| format!("could not make the cgroups that limit it: {error}"))?;
         let launch = Launch {
             launch: id,
             grant: taken.grant.id,
@@ -59,10 +68,14 @@ impl Attempted<'_> {
             end: taken.end,
             deadline: (taken.grant.at_expiry != AtExpiry::Finish).then_some(deadline),
             boot: elevator.clock.boot().to_owned(),
-            cgroup: ready.cgroup.clone(),
+            cgroup: cgroup.or_else(|| ready.cgroup.clone()),
+            limits: beside,
             session: Process::of(ready.pid),
         };
-        let (plan, descriptors) = self.plan(line, &launch, taken, deadline, measured.program)?;
+        let (plan, descriptors) =
+            self.plan(line, &launch, taken, kept, deadline, measured.program).inspect_err(|_| {
+                limits::forget(&launch.limits);
+            })?;
         match self.begin(&launch, &plan, &descriptors, ready, offer) {
             Ok(session) => {
                 elevator.launches.watch_over(launch.clone(), session);
@@ -89,7 +102,7 @@ impl Attempted<'_> {
         let elevator = self.elevator;
         let record = |what| elevator.record(what).map_err(|error| error.to_string());
         elevator.launches.announce(launch).map_err(|error| error.to_string())?;
-        record(launch_started(launch, offer))?;
+        record(launch_started(launch, plan, offer))?;
         ready.begin(plan, descriptors).or_else(|error| {
             record(What::LaunchEnded {
                 launch: launch.launch,
@@ -107,6 +120,7 @@ impl Attempted<'_> {
         line: &Connection,
         launch: &Launch,
         taken: &Taken,
+        kept: Kept,
         deadline: Uptime,
         program: Program,
     ) -> Result<(Plan, Descriptors), String> {
@@ -145,6 +159,11 @@ impl Attempted<'_> {
             at_expiry: taken.grant.at_expiry,
             folder: self.elevator.launches.folder().to_owned(),
             cgroup: launch.cgroup.clone(),
+            limits: launch.limits.clone(),
+            identity: kept.identity,
+            account: kept.account,
+            bounds: kept.bounds,
+            inside: kept.inside,
         };
         Ok((plan, descriptors))
     }
@@ -162,7 +181,7 @@ impl Attempted<'_> {
     }
 }
 
-fn launch_started(launch: &Launch, offer: &Offer) -> What {
+fn launch_started(launch: &Launch, plan: &Plan, offer: &Offer) -> What {
     What::LaunchStarted {
         launch: launch.launch,
         grant: launch.grant,
@@ -172,6 +191,7 @@ fn launch_started(launch: &Launch, offer: &Offer) -> What {
         argv: launch.argv.clone(),
         policy: offer.policy,
         end: launch.end,
-        layers: containment::layers(),
+        runs_as: plan.identity.runs_as,
+        layers: containment::layers_of(plan.identity.runs_as, &plan.bounds),
     }
 }

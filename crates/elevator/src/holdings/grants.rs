@@ -45,6 +45,13 @@ impl Holdings {
         Ok(Taken { grant, end })
     }
 
+    /// A grant that may still be used.
+    pub(crate) fn grant(&self, id: GrantId) -> Option<Grant> {
+        let held = self.held();
+        let sheet = held.documents.as_ref().map(|documents| Arc::clone(&documents.sheet))?;
+        held.grant_in_force(&sheet, id)
+    }
+
     /// Whether a grant may still be used.
     pub(crate) fn in_force(&self, id: GrantId) -> bool {
         let held = self.held();

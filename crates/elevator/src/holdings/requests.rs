@@ -6,7 +6,7 @@ use std::sync::Arc;
 use elevon_policy::application::{Application, User};
 use elevon_policy::grant::Ends;
 use elevon_policy::id::RequestId;
-use elevon_policy::lists::RunsAs;
+use elevon_policy::lists::Terms;
 use elevon_policy::request::ElevationRequest;
 use elevon_policy::sheet::{Answer, AnswerOutcome};
 use elevon_policy::text::{OsText, Text};
@@ -27,7 +27,7 @@ impl Holdings {
         &self,
         user: &User,
         application: &Application,
-        runs_as: RunsAs,
+        terms: &Terms,
         argv: Option<&[OsText]>,
         now: Timestamp,
     ) -> Option<ElevationRequest> {
@@ -40,7 +40,8 @@ impl Holdings {
                 request.user == *user
                     && request.application.sha256 == application.sha256
                     && request.application.component == application.component
-                    && request.runs_as == runs_as
+                    && request.runs_as == terms.runs_as
+                    && request.bounds == terms.bounds
                     && argv.is_none_or(|argv| request.argv == argv)
             })
             .cloned()

@@ -1,5 +1,6 @@
 use ed25519_dalek::SigningKey;
 use elevon_policy::application::{Sha256, User};
+use elevon_policy::bounds::Bounds;
 use elevon_policy::bundle::Bundle;
 use elevon_policy::event::{Event, What};
 use elevon_policy::grant::{Ends, Grant, GrantedApplication, GrantedArguments, Origin, PolicyReference};
@@ -70,6 +71,7 @@ fn grant(number: u8, ends: Ends, launches: Launches) -> Grant {
         },
         arguments: GrantedArguments::Any,
         runs_as: RunsAs::Root,
+        bounds: Bounds::default(),
         not_before: NOW,
         ends,
         launches,

@@ -7,15 +7,22 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use elevon_policy::bounds::{Bounds, Children};
+use elevon_policy::capability::Capabilities;
 use elevon_policy::event::Layers;
+use elevon_policy::lists::RunsAs;
 use elevon_policy::time::Span;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, wait};
 use rustix::time::Timespec;
 
+use super::{credentials, filter, landlock, limits};
 use crate::chance;
 use crate::clock::Uptime;
 use crate::files;
+
+/// What making namespaces and mounts takes.
+const NEEDED: Capabilities = Capabilities::SYS_ADMIN;
 
 /// The folder of all launches' cgroups; `None` where there is no cgroup (version 2) that can be written to.
 pub(crate) fn cgroups() -> Option<&'static Path> {
@@ -50,9 +57,43 @@ pub(crate) fn forget_cgroups() {
     }
 }
 
-/// The layers in force here.
+/// The layers that end any process tree here.
 pub(crate) fn layers() -> Layers {
-    Layers { cgroup: cgroups().is_some(), subreaper: true, own_deadline: true, pid_namespace: false }
+    Layers { cgroup: cgroups().is_some(), subreaper: true, own_deadline: true, ..Layers::default() }
+}
+
+/// The layers that hold a launch with these rights: each is in force, or the launch fails before its program starts. Only a
+/// limit may be absent.
+pub(crate) fn layers_of(runs_as: RunsAs, bounds: &Bounds) -> Layers {
+    let contained = bounds.is_contained();
+    let kept = contained || runs_as == RunsAs::SameUser;
+    let (process_limit, memory_limit) = limits::layers(bounds.limits);
+    Layers {
+        pid_namespace: contained,
+        mount_namespace: contained,
+        landlock: if contained { landlock::version() } else { None },
+        system_calls: contained,
+        no_new_privileges: kept,
+        capabilities: kept.then_some(bounds.capabilities),
+        one_process: bounds.children == Children::Denied,
+        process_limit,
+        memory_limit,
+        ..layers()
+    }
+}
+
+/// The layer that a contained launch would lack here, in words; none where it can be contained.
+pub(crate) fn missing() -> Option<&'static str> {
+    let apart = ["pid", "mnt"].iter().all(|kind| Path::new("/proc/self/ns").join(kind).exists());
+    let may = credentials::out_of_reach(NEEDED);
+    [
+        (landlock::version().is_some(), "Landlock of version 6 or later (Linux 6.12)"),
+        (filter::can_be_made(), "a filter of system calls for this kind of processor"),
+        (apart, "PID and mount namespaces"),
+        (matches!(may, Ok(None)), "the right to make namespaces: the elevator runs without CAP_SYS_ADMIN"),
+    ]
+    .into_iter()
+    .find_map(|(there, layer)| (!there).then_some(layer))
 }
 
 /// Makes a cgroup for a launch to come.

@@ -26,13 +26,17 @@ pub(crate) fn checked(sent: &[(String, OsText)]) -> Vec<(String, OsText)> {
 
 /// The whole environment.
 pub(crate) fn build(plan: &Plan) -> Vec<CString> {
-    let user = plan.user.name.as_untrusted();
+    let user = plan.user.name.as_untrusted().as_bytes();
+    let (name, home, shell) = match &plan.account {
+        Some(account) => (user, account.home.as_bytes(), account.shell.as_bytes()),
+        None => (&b"root"[..], &b"/root"[..], &b"/bin/sh"[..]),
+    };
     let constants = [
-        ("PATH", PATH),
-        ("HOME", "/root"),
-        ("SHELL", "/bin/sh"),
-        ("USER", "root"),
-        ("LOGNAME", "root"),
+        ("PATH", PATH.as_bytes()),
+        ("HOME", home),
+        ("SHELL", shell),
+        ("USER", name),
+        ("LOGNAME", name),
         ("ELEVON_USER", user),
     ];
     let numbers = [
@@ -40,7 +44,7 @@ pub(crate) fn build(plan: &Plan) -> Vec<CString> {
         ("ELEVON_GRANT", plan.grant.to_string()),
         ("ELEVON_LAUNCH", plan.launch.to_string()),
     ];
-    let constants = constants.into_iter().map(|(name, value)| variable(name, value.as_bytes()));
+    let constants = constants.into_iter().map(|(name, value)| variable(name, value));
     let numbers = numbers.iter().map(|(name, value)| variable(name, value.as_bytes()));
     let sent = plan.environment.iter().map(|(name, value)| variable(name, value.as_bytes()));
     constants.chain(numbers).chain(sent).flatten().collect()

@@ -3,13 +3,19 @@
 pub(crate) mod containment;
 pub(crate) mod credentials;
 pub(crate) mod environment;
+pub(crate) mod filter;
+pub(crate) mod landlock;
+pub(crate) mod limits;
 pub(crate) mod program;
+pub(crate) mod step;
 pub(crate) mod terminal;
+pub(crate) mod view;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use elevon_policy::application::User;
+use elevon_policy::bounds::{Bounds, Children};
 use elevon_policy::event::EndReason;
 use elevon_policy::id::{GrantId, LaunchId};
 use elevon_policy::lists::AtExpiry;
@@ -18,6 +24,8 @@ use elevon_policy::time::{Span, Timestamp};
 use elevon_wire::conversation::WindowSize;
 use serde::{Deserialize, Serialize};
 
+use self::credentials::Identity;
+use self::view::Inside;
 use crate::clock::Uptime;
 
 /// All that a session needs to know; its descriptors travel beside it.
@@ -51,6 +59,32 @@ pub(crate) struct Plan {
     pub(crate) folder: PathBuf,
     /// The cgroup made for it, where there is one.
     pub(crate) cgroup: Option<PathBuf>,
+    /// The cgroups beside it that keep it to its limits.
+    pub(crate) limits: Vec<PathBuf>,
+    /// Whose rights it has.
+    pub(crate) identity: Identity,
+    /// The account of that user, where it is not root's.
+    pub(crate) account: Option<Account>,
+    /// What it is kept to.
+    pub(crate) bounds: Bounds,
+    /// What it sees, where it is contained.
+    pub(crate) inside: Option<Inside>,
+}
+
+impl Plan {
+    /// Whether the session admits one execution, and no other.
+    pub(crate) fn is_one_process(&self) -> bool {
+        self.bounds.children == Children::Denied
+    }
+}
+
+/// What a program learns of the account it runs under.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Account {
+    /// Its folder.
+    pub(crate) home: OsText,
+    /// Its shell.
+    pub(crate) shell: OsText,
 }
 
 /// What is executed; the descriptors are [`Descriptors::program`] and [`Descriptors::script`].

@@ -4,13 +4,16 @@ use std::ffi::{CString, NulError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use elevon_policy::lists::RunsAs;
 use elevon_policy::text::OsText;
 use rustix::fs::Mode;
 use rustix::process::{Pid, fchdir, setpgid, umask};
 use rustix::termios::tcsetpgrp;
 
-use super::{Plan, ProgramKind, credentials, environment};
+use super::step::{Doing, Failed};
+use super::view::View;
+use super::{Plan, ProgramKind, credentials, environment, filter, landlock};
+use crate::connection::Connection;
+use crate::monitor::FromMonitor;
 use crate::syscall;
 
 /// What a program is started with.
@@ -28,13 +31,20 @@ pub(crate) struct Start<'a> {
     pub(crate) program: BorrowedFd<'a>,
     /// The sealed copy of a script.
     pub(crate) script: Option<BorrowedFd<'a>>,
+    /// What it sees, where it is contained.
+    pub(crate) view: Option<&'a View>,
+    /// The line to the session, which admits one execution where it may start no other program.
+    pub(crate) session: &'a Connection,
 }
 
 /// Becomes the program; returns only the reason why not. Every step is fatal to the start.
-pub(crate) fn become_program(start: &Start<'_>) -> io::Error {
-    match prepare(start) {
-        Err(error) => error,
-        Ok(argv) => syscall::execute(start.program, &argv, &environment::build(start.plan)),
+pub(crate) fn become_program(start: &Start<'_>) -> Failed {
+    match prepare(start).during("prepare its start").and_then(|argv| keep(start).map(|()| argv)) {
+        Err(failed) => failed,
+        Ok(argv) => {
+            let error = syscall::execute(start.program, &argv, &environment::build(start.plan));
+            Failed::new("execute it", &error)
+        }
     }
 }
 
@@ -47,7 +57,6 @@ fn prepare(start: &Start<'_>) -> io::Result<Vec<CString>> {
     }
     fchdir(start.directory)?;
     umask(Mode::from_raw_mode(start.plan.umask & 0o777));
-    credentials::take_on(RunsAs::Root)?;
     let mut safe: Vec<OwnedFd> = Vec::new();
     for fd in start.standard {
         // Out of the way of 0, 1 and 2, whatever number they have now.
@@ -60,6 +69,29 @@ fn prepare(start: &Start<'_>) -> io::Result<Vec<CString>> {
     let argv = argv(start)?;
     syscall::reset_signals();
     Ok(argv)
+}
+
+/// Takes on the rights and the bounds, the ones that need most rights first. From the filters on only the execution is left.
+fn keep(start: &Start<'_>) -> Result<(), Failed> {
+    let plan = start.plan;
+    if let Some(view) = start.view {
+        let folders = view.writable.iter().map(AsFd::as_fd);
+        landlock::restrict(folders, view.devices.as_fd()).during("restrict it with Landlock")?;
+    }
+    credentials::take_on(&plan.identity, &plan.bounds).during("take on its rights")?;
+    if plan.bounds.is_contained() {
+        let filter = filter::contained().during("write the filter of its system calls")?;
+        syscall::filter_calls(&filter, false).during("filter its system calls")?;
+    }
+    if plan.is_one_process() {
+        let doing = "deny it child processes";
+        let filter = filter::one_process().during(doing)?;
+        let listener = syscall::filter_calls(&filter, true).during(doing)?;
+        let listener = listener.ok_or(io::ErrorKind::Unsupported).during(doing)?;
+        let sent = start.session.send_with(&FromMonitor::Asks, &[listener.as_fd()]);
+        sent.map_err(|error| Failed::new(doing, &error))?;
+    }
+    Ok(())
 }
 
 fn argv(start: &Start<'_>) -> io::Result<Vec<CString>> {
@@ -82,9 +114,4 @@ fn argv(start: &Start<'_>) -> io::Result<Vec<CString>> {
     let strings: Result<Vec<CString>, NulError> =
         vector.iter().map(|argument| CString::new(argument.as_bytes())).collect();
     Ok(strings?)
-}
-
-/// What executing failed with, as a number for the pipe.
-pub(crate) fn errno(error: &io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(libc::EIO)
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use elevon_wire::conversation::WindowSize;
-use rustix::fs::{Mode, OFlags, fchmod, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{Mode, OFlags, fchmod, fcntl_getfl, fcntl_setfl, openat};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{OptionalActions, Winsize, isatty, tcgetattr, tcsetattr, tcsetwinsize};
 
@@ -17,15 +17,23 @@ pub(crate) struct Terminal {
     pub(crate) slave: OwnedFd,
 }
 
-/// A terminal set like the user's, where one of the standard descriptors is one.
+/// A terminal set like the user's, where one of the standard descriptors is one; among the terminals of a contained program,
+/// where it is one.
 pub(crate) fn for_launch(
     standard: &[OwnedFd; 3],
     window: Option<WindowSize>,
+    terminals: Option<BorrowedFd<'_>>,
 ) -> io::Result<Option<Terminal>> {
     let Some(users) = standard.iter().find(|fd| isatty(fd)) else {
         return Ok(None);
     };
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    let master = match terminals {
+        Some(terminals) => {
+            let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+            openat(terminals, "ptmx", flags, Mode::empty())?
+        }
+        None => openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?,
+    };
     grantpt(&master)?;
     unlockpt(&master)?;
     let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;

@@ -75,7 +75,7 @@ fn believe_on(
     if !path.as_bytes().starts_with(b"/") {
         return Err(Doubt::Distrusted { component: path.clone(), because: Distrust::Moved });
     }
-    let found = walk(None, path.as_bytes(), 0, mounts, |place| match judge(place, mounts, stack) {
+    let found = walk(None, path.as_bytes(), 0, mounts, |place| match judge(place, mounts, stack, 0) {
         Ok(judged) => {
             note(place, judged);
             Ok(())
@@ -90,6 +90,30 @@ fn believe_on(
     })
 }
 
+/// Goes likewise along the path of a folder, in which `owner` may be the one who can change it, too; links are none of it.
+pub(super) fn believe_folder(
+    path: &OsText,
+    owner: u32,
+    mounts: &Mounts,
+) -> Result<Place, (OsText, &'static str)> {
+    let found = walk(None, path.as_bytes(), 0, mounts, |place| {
+        let because = match judge(place, mounts, 0, owner) {
+            _ if place.facts.kind() == FileType::Symlink => Some("is a symbolic link"),
+            judged => judged.err().map(Distrust::sentence),
+        };
+        because.map_or(Ok(()), |because| Err((place.path.clone(), because)))
+    });
+    let place = found.map_err(|stopped| match stopped {
+        Stopped::Doubted(doubt) => doubt,
+        Stopped::FileSystem { at, .. } => (at, "lies on a file system that proves nothing"),
+        Stopped::System { at, .. } => (at, "is not there"),
+    })?;
+    match place.facts.kind() {
+        FileType::Directory => Ok(place),
+        _ => Err((place.path, "is no folder")),
+    }
+}
+
 /// A component that is believed.
 #[derive(Debug, Clone, Copy)]
 struct Judged {
@@ -99,15 +123,15 @@ struct Judged {
     lasting: bool,
 }
 
-/// What is wrong with one component, if anything.
-fn judge(place: &Place, mounts: &Mounts, stack: u8) -> Result<Judged, Distrust> {
+/// What is wrong with one component, if anything. `owner` counts as much as root.
+fn judge(place: &Place, mounts: &Mounts, stack: u8, owner: u32) -> Result<Judged, Distrust> {
     let Ok(Some(mount)) = mounts.of(place.facts.mount) else {
         return Err(Distrust::FileSystem);
     };
     if let Some(because) = judge_mount(&mount, mounts, stack) {
         return Err(because);
     }
-    if place.facts.owner != 0 {
+    if place.facts.owner != 0 && place.facts.owner != owner {
         return Err(Distrust::Owner);
     }
     // The folders that an overlay is made of are not components.

@@ -1,12 +1,13 @@
 //! Outside, one for each launch: relays the terminal, keeps the deadline, and ends the tree, whatever becomes of the
 //! elevator. It holds no state but what the plan says and what happens, and leaves one file behind: the outcome.
 
+mod admission;
 mod ending;
 mod relay;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use elevon_policy::event::{EndReason, Exit};
@@ -23,7 +24,7 @@ use self::relay::HELD;
 use crate::clock::Uptime;
 use crate::connection::{Connection, Lost, Speaker};
 use crate::files;
-use crate::launch::{Descriptors, Outcome, Plan, containment, terminal};
+use crate::launch::{Descriptors, Outcome, Plan, containment, limits, terminal, view};
 use crate::monitor::{self, FromMonitor};
 use crate::spawner;
 use crate::syscall::{self, Fork};
@@ -80,7 +81,12 @@ impl Prepared {
                 let descriptors = Descriptors::take(self.line.take_descriptors());
                 let descriptors = descriptors
                     .ok_or_else(|| io::Error::other("some descriptors of the launch are missing"))?;
-                let Self { monitor, signals, .. } = self;
+                let Self { monitor, signals, cgroup, .. } = self;
+                let monitor = match plan.inside.is_some() || plan.cgroup != cgroup || !plan.limits.is_empty()
+                {
+                    true => fork_another(&plan, cgroup, monitor)?,
+                    false => monitor,
+                };
                 Session::start(plan, descriptors, monitor, signals)?.watch()
             }
             Err(Lost::Closed) => self.dismiss(),
@@ -101,6 +107,35 @@ impl Prepared {
     }
 }
 
+/// The monitor that was made ahead is of no use to a launch with namespaces, or cgroups, of its own: another takes its place.
+fn fork_another(plan: &Plan, ahead: Option<PathBuf>, monitor: Connection) -> io::Result<Connection> {
+    drop(monitor);
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let folder = plan.cgroup.as_ref().map(File::open).transpose()?;
+    let forked = match (plan.inside.is_some(), &folder) {
+        (true, folder) => syscall::fork_apart(folder.as_ref().map(AsFd::as_fd))?,
+        (false, Some(folder)) => syscall::fork_into(folder.as_fd())?,
+        (false, None) => syscall::fork()?,
+    };
+    match forked {
+        Fork::Child => match syscall::close_all_but(&[0, 1, 2, theirs.as_raw_fd()]) {
+            Ok(()) => monitor::run(theirs),
+            Err(_) => syscall::exit_now(1),
+        },
+        Fork::Parent(pid) => {
+            // It waits for the plan, and has started nothing yet.
+            for cgroup in &plan.limits {
+                limits::enter(cgroup, pid.as_raw_nonzero().get())?;
+            }
+        }
+    }
+    if let Some(ahead) = ahead.filter(|ahead| plan.cgroup.as_ref() != Some(ahead)) {
+        containment::wait_until_empty(&ahead, Span::from_secs(1))?;
+        containment::remove_cgroup(&ahead);
+    }
+    Ok(Connection::new(ours, monitor::LIMIT, None))
+}
+
 struct Session {
     plan: Plan,
     /// The conversation; gone when the client is, or when all was said.
@@ -113,6 +148,8 @@ struct Session {
     /// What is still to be typed.
     typed: Vec<u8>,
     monitor: Option<Connection>,
+    /// Where the program asks whether it may execute, if it has to.
+    asks: Option<OwnedFd>,
     signals: OwnedFd,
     timer: OwnedFd,
     stage: Stage,
@@ -130,26 +167,39 @@ impl Session {
     /// Makes the terminal, and has the monitor start the program.
     fn start(
         plan: Plan,
-        descriptors: Descriptors,
+        mut descriptors: Descriptors,
         monitor: Connection,
         signals: OwnedFd,
     ) -> io::Result<Self> {
-        let terminal = terminal::for_launch(&descriptors.standard, plan.window)?;
+        let terminals = plan.inside.as_ref().map(|_| view::terminals()).transpose()?;
+        let terminal =
+            terminal::for_launch(&descriptors.standard, plan.window, terminals.as_ref().map(AsFd::as_fd))?;
         let slave = terminal.as_ref().map(|terminal| terminal.slave.as_fd());
-        // A monitor that is gone is seen when its first word is waited for.
-        let _ = monitor.send_with(&plan, &monitor::given(&descriptors, slave));
+        let mut unfit = None;
+        for fd in descriptors.standard.iter_mut().filter(|_| plan.inside.is_some()) {
+            match view::handed_over(fd.as_fd()) {
+                Ok(again) => *fd = again,
+                Err(error) => unfit = Some(error),
+            }
+        }
+        if unfit.is_none() {
+            // A monitor that is gone is seen when its first word is waited for; one that hears nothing starts nothing.
+            let given = monitor::given(&descriptors, terminals.as_ref().map(AsFd::as_fd), slave);
+            let _ = monitor.send_with(&plan, &given);
+        }
         // The user's own descriptors, the terminal among them, are let go here.
         let Descriptors { client, .. } = descriptors;
         let speaker = Speaker { pid: plan.client, uid: plan.user.uid };
         let stage = first_stage(&plan);
         let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-        let session = Self {
+        let mut session = Self {
             client: Some(Connection::new(client, MESSAGE_LIMIT, Some(speaker))),
             outgoing: Vec::new(),
             all_said: false,
             master: terminal.map(|terminal| terminal.master),
             typed: Vec::new(),
             monitor: Some(monitor),
+            asks: None,
             signals,
             timer,
             stage,
@@ -161,6 +211,9 @@ impl Session {
             plan,
         };
         session.set_alarm()?;
+        if let Some(error) = unfit {
+            session.give_up(&error.to_string());
+        }
         Ok(session)
     }
 
@@ -172,6 +225,9 @@ impl Session {
             let seen = self.wait()?;
             if seen.signals {
                 self.take_signals()?;
+            }
+            if seen.asks {
+                self.refuse();
             }
             if seen.timer {
                 self.take_alarm()?;
@@ -199,16 +255,17 @@ impl Session {
 
     /// Waits for the monitor's first word, and passes it on.
     fn begin(&mut self) {
-        match self.monitor.as_mut().map(Connection::receive::<FromMonitor>) {
-            Some(Ok(FromMonitor::Started)) => self.say(&ToClient::Starting {
+        if self.ending.is_some() {
+            return;
+        }
+        match self.first_word() {
+            Some(FromMonitor::Started) => self.say(&ToClient::Starting {
                 launch: self.plan.launch,
                 grant: self.plan.grant,
                 end: self.plan.end,
                 terminal: self.master.is_some(),
             }),
-            Some(Ok(FromMonitor::Failed(errno))) => {
-                self.give_up(&io::Error::from_raw_os_error(errno).to_string())
-            }
+            Some(FromMonitor::Failed(failed)) => self.give_up(&failed.to_string()),
             _ => self.give_up("its monitor died"),
         }
     }
@@ -221,8 +278,10 @@ impl Session {
         self.say(&ToClient::Refused(Refused {
             status: 126,
             reason: None,
-            told: format!("could not execute {name}: {cause}"),
-            next: "check the file with `file` and `ls -l`".into(),
+            told: format!("could not start {name}: {cause}"),
+            next:
+                "check the file with `file` and `ls -l`; `elevon-elevator doctor` says what is in force here"
+                    .into(),
         }));
         self.all_said = true;
     }
@@ -233,7 +292,7 @@ impl Session {
             PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(self.timer.as_fd(), PollFlags::IN),
         ];
-        let mut places = [None; 3];
+        let mut places = [None; 4];
         let monitor = self.monitor.as_ref().map(|monitor| (monitor.socket(), PollFlags::IN));
         let master = self.master.as_ref().map(|master| {
             let reads = flags(self.outgoing.len() < HELD, PollFlags::IN);
@@ -243,7 +302,8 @@ impl Session {
             let reads = flags(self.typed.len() < HELD && !self.all_said, PollFlags::IN);
             (client.socket(), reads | flags(!self.outgoing.is_empty(), PollFlags::OUT))
         });
-        for (place, fd) in places.iter_mut().zip([monitor, master, client]) {
+        let asks = self.asks.as_ref().map(|asks| (asks.as_fd(), PollFlags::IN));
+        for (place, fd) in places.iter_mut().zip([monitor, master, client, asks]) {
             if let Some((fd, wanted)) = fd {
                 *place = Some(ready.len());
                 ready.push(PollFd::from_borrowed_fd(fd, wanted));
@@ -259,8 +319,8 @@ impl Session {
             }
         }
         let seen = |place: usize| ready.get(place).is_some_and(|fd| !fd.revents().is_empty());
-        let [monitor, master, client] = places.map(|place| place.is_some_and(seen));
-        Ok(Seen { signals: seen(0), timer: seen(1), monitor, master, client: client || self.unheard })
+        let [monitor, master, client, asks] = places.map(|place| place.is_some_and(seen));
+        Ok(Seen { signals: seen(0), timer: seen(1), asks, monitor, master, client: client || self.unheard })
     }
 
     fn finish(mut self) -> io::Result<()> {
@@ -278,6 +338,7 @@ impl Session {
         if let Some(cgroup) = &self.plan.cgroup {
             containment::remove_cgroup(cgroup);
         }
+        limits::forget(&self.plan.limits);
         // The tree is gone and its end is on file; a client that does not read its last words may keep this process, and
         // nothing else, waiting for a while.
         let patience = Uptime::now().after(Span::from_secs(10));
@@ -296,6 +357,7 @@ impl Session {
 struct Seen {
     signals: bool,
     timer: bool,
+    asks: bool,
     monitor: bool,
     master: bool,
     client: bool,

@@ -1,10 +1,11 @@
 //! Components: what polkit asks about, and no rule about programs ever is.
 
 use elevon_policy::application::{Application, Component};
+use elevon_policy::bounds::Bounds;
 use elevon_policy::decide::Verdict;
 use elevon_policy::event::DenyReason;
 use elevon_policy::grant::{Grant, GrantedApplication};
-use elevon_policy::lists::Way;
+use elevon_policy::lists::{RunsAs, Way};
 use elevon_policy::risk::{self, Kind, Risk};
 use elevon_policy::rule::{Evaluates, Finding, Listed, Missing, Needs, Recognises, Rule};
 use elevon_policy::text::Text;
@@ -133,7 +134,9 @@ fn without_polkit_such_a_rule_is_reported() {
 
 #[test]
 fn an_action_that_equals_root_is_told_of() {
-    let kind = |action| match risk::of_application(&component(action)).as_slice() {
+    let kind = |action| match risk::of_application(&component(action), RunsAs::Root, &Bounds::default())
+        .as_slice()
+    {
         [Risk::EqualsRoot { kind }] => Some(*kind),
         _ => None,
     };

@@ -410,12 +410,12 @@ fn a_grant_may_cover_any_arguments_or_what_a_rule_recognises() {
     let policy = Policy::default().list(list(1, Way::Approval, [folder("/usr/bin")]));
     let any = Grant { arguments: GrantedArguments::Any, ..grant(1, &[]) };
     check(&policy.clone().grant(any.clone()), &tool(), Runs(in_minutes(30)));
-    let widened = GrantedApplication::Rule { rule: folder_rule("/usr/bin", false) };
+    let widened = GrantedApplication::Rule { rule: Box::new(folder_rule("/usr/bin", false)) };
     let policy = policy.grant(Grant { application: widened, ..any });
     check(&policy, &attempt(program("/usr/bin/any", 9), &["any"]), Runs(in_minutes(30)));
     check(
         &asks_for_tool().grant(Grant {
-            application: GrantedApplication::Rule { rule: folder_rule("/usr/bin", false) },
+            application: GrantedApplication::Rule { rule: Box::new(folder_rule("/usr/bin", false)) },
             arguments: GrantedArguments::Any,
             ..grant(1, &[])
         }),

@@ -2,13 +2,14 @@
 //! computers and servers of different versions say to each other. `cargo xtask bless` accepts one.
 
 use elevon_policy::application::{Application, Package, PackageSystem, Vendor};
+use elevon_policy::bounds::{Bounds, Children, Containment, Limits};
 use elevon_policy::bundle::{Bundle, Deployed, DeployedTo};
-use elevon_policy::event::{By, DenyReason, EndReason, Event, Exit, Layers, What, Witnessed};
+use elevon_policy::event::{By, DenyReason, EndReason, Event, Exit, Layers, LimitLayer, What, Witnessed};
 use elevon_policy::grant::{Ends, Grant, GrantRecord, GrantedApplication, GrantedArguments, Origin};
 use elevon_policy::group::{CustomGroup, Member, Members};
 use elevon_policy::id::Version;
 use elevon_policy::lint::Code;
-use elevon_policy::lists::{AtExpiry, Covers, Launches, Starts, Terms, Way};
+use elevon_policy::lists::{AtExpiry, Covers, Launches, RunsAs, Starts, Terms, Way};
 use elevon_policy::request::{Decision, ElevationRequest, LapseReason, RequestRecord, RequestState};
 use elevon_policy::rule::{Listed, Recognises, Rule};
 use elevon_policy::sheet::{Answer, AnswerOutcome, ChainHead, Lock, LockedOut, Sheet};
@@ -55,6 +56,8 @@ fn every_kind_of_rule() -> Vec<Listed> {
         at_expiry: AtExpiry::Finish,
         launches: Launches::Once,
         self_approval: true,
+        runs_as: RunsAs::SameUser,
+        bounds: every_bound(),
         ..Terms::default()
     };
     let mut rules: Vec<Listed> =
@@ -68,6 +71,15 @@ fn every_kind_of_rule() -> Vec<Listed> {
         unreadable(),
     ]);
     rules
+}
+
+fn every_bound() -> Bounds {
+    Bounds {
+        capabilities: "net_raw, net_admin".parse().expect("both are known"),
+        containment: Containment::Contained { writable: os(&["/srv/captures"]) },
+        children: Children::Denied,
+        limits: Limits { processes: Some(64), memory: Some(256 << 20) },
+    }
 }
 
 fn bundle() -> Bundle {
@@ -103,11 +115,13 @@ fn every_kind_of_grant() -> Vec<Grant> {
         Grant {
             id: id(51),
             origin: Origin::Policy,
-            application: GrantedApplication::Rule { rule: folder_rule("/usr/bin", false) },
+            application: GrantedApplication::Rule { rule: Box::new(folder_rule("/usr/bin", false)) },
             arguments: GrantedArguments::Any,
             ends: Ends::AfterFirstLaunch { duration: Span::from_mins(15), latest_start },
             launches: Launches::Once,
             at_expiry: AtExpiry::Finish,
+            runs_as: RunsAs::SameUser,
+            bounds: every_bound(),
             ..grant(1, &[])
         },
         Grant {
@@ -139,7 +153,19 @@ fn sheet() -> Sheet {
 }
 
 fn events() -> Vec<What> {
-    let layers = Layers { cgroup: true, subreaper: true, own_deadline: true, pid_namespace: false };
+    let layers = Layers { cgroup: true, subreaper: true, own_deadline: true, ..Layers::default() };
+    let every_layer = Layers {
+        pid_namespace: true,
+        mount_namespace: true,
+        landlock: Some(7),
+        system_calls: true,
+        no_new_privileges: true,
+        capabilities: Some(every_bound().capabilities),
+        one_process: true,
+        process_limit: Some(LimitLayer::InForce),
+        memory_limit: Some(LimitLayer::Absent),
+        ..layers
+    };
     let policy = grant(1, &[]).policy;
     let name = || Text::new("carol");
     vec![
@@ -172,7 +198,20 @@ fn events() -> Vec<What> {
             argv: os(&["tool", "--now"]),
             policy,
             end: in_minutes(30),
+            runs_as: RunsAs::Root,
             layers,
+        },
+        What::LaunchStarted {
+            launch: id(41),
+            grant: id(50),
+            user: alice(),
+            path: OsText::from("/usr/bin/tool"),
+            sha256: bytes(1),
+            argv: os(&["tool"]),
+            policy,
+            end: in_minutes(30),
+            runs_as: RunsAs::SameUser,
+            layers: every_layer,
         },
         What::LaunchEnded {
             launch: id(40),
@@ -196,6 +235,16 @@ fn events() -> Vec<What> {
             argv: os(&["tool"]),
             reason: DenyReason::Blocked,
             policy: Some(policy),
+            missing: None,
+        },
+        What::LaunchRefused {
+            user: alice(),
+            path: OsText::from("/usr/bin/tool"),
+            sha256: Some(bytes(1)),
+            argv: os(&["tool"]),
+            reason: DenyReason::LayerMissing,
+            policy: Some(policy),
+            missing: Some(Text::new("Landlock of version 6 or later")),
         },
         What::ComputerEnrolled { computer: desk(), host_name: Text::new("desk"), token: id(30) },
         What::ComputerRefused { computer: desk(), cause: Text::new("a gap") },
@@ -297,7 +346,9 @@ fn events_of_every_kind() {
     let mut kinds: Vec<_> = all.iter().map(|event| event.what.kind()).collect();
     kinds.dedup();
     assert_eq!(kinds.len(), 41);
-    assert_eq!(all.iter().filter(|event| event.what.is_from_computer()).count(), 15);
+    let from_computer =
+        |kind: &&str| all.iter().any(|event| event.what.kind() == *kind && event.what.is_from_computer());
+    assert_eq!(kinds.iter().filter(|kind| from_computer(kind)).count(), 15);
 }
 
 #[test]

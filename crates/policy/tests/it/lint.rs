@@ -1,7 +1,8 @@
 //! What an administrator is warned of before a list is saved.
 
+use elevon_policy::bounds::{Bounds, Containment};
 use elevon_policy::lint::{Code, of_allowlist, of_privileged, of_rule};
-use elevon_policy::lists::{Covers, Terms, Way};
+use elevon_policy::lists::{Covers, RunsAs, Terms, Way};
 use elevon_policy::rule::{Listed, Outcome, Recognises, Rule};
 use elevon_policy::text::Text;
 
@@ -74,4 +75,31 @@ fn warnings_name_their_rule_and_read_alone() {
     // What came from outside is shown as it is everywhere.
     let vendor = of_rule(&vendor_rule("\u{202e}evil", true), &Terms::default());
     assert!(vendor.iter().all(|warning| !warning.to_string().contains('\u{202e}')));
+}
+
+#[test]
+fn what_is_kept_to_less_than_root_does_not_equal_root() {
+    use Code::{DecisiveFolder, EqualsRoot, HoldsShells, RootCapability};
+    let contained = |folders: &[&str]| Terms {
+        bounds: Bounds { containment: Containment::Contained { writable: os(folders) }, ..Bounds::default() },
+        ..Terms::default()
+    };
+    let as_user = |capabilities: &str| Terms {
+        runs_as: RunsAs::SameUser,
+        bounds: Bounds { capabilities: capabilities.parse().expect("known"), ..Bounds::default() },
+        ..Terms::default()
+    };
+    let shells = folder_rule("/usr/bin", false);
+    assert_eq!(codes(&named("bash"), &contained(&["/srv/out"])), []);
+    assert_eq!(codes(&shells, &contained(&[])), []);
+    assert_eq!(codes(&named("tool"), &contained(&["/etc/cron.d"])), [DecisiveFolder]);
+    assert_eq!(codes(&named("bash"), &as_user("net_raw")), []);
+    assert_eq!(codes(&named("bash"), &as_user("net_raw, setuid")), [EqualsRoot, RootCapability]);
+    assert_eq!(codes(&shells, &as_user("dac_override")), [RootCapability, HoldsShells]);
+    let both = Terms {
+        bounds: Bounds { capabilities: "setuid".parse().expect("known"), ..contained(&[]).bounds },
+        ..contained(&[])
+    };
+    assert_eq!(codes(&named("tool"), &both), []);
+    assert!([DecisiveFolder, RootCapability].into_iter().all(Code::is_grave));
 }

@@ -1,5 +1,6 @@
 //! The two lives: every step that exists, and that no other does; who may decide, and how long a grant gets.
 
+use elevon_policy::bounds::Bounds;
 use elevon_policy::decide::{Offer, Verdict};
 use elevon_policy::grant::{Ends, GrantRecord, GrantState, GrantedArguments, IllegalStep};
 use elevon_policy::group::Member;
@@ -22,6 +23,7 @@ pub(crate) fn asked() -> ElevationRequest {
         argv: os(&["tool", "--now"]),
         working_directory: OsText::from("/home/alice"),
         runs_as: RunsAs::Root,
+        bounds: Bounds::default(),
         duration: Span::from_mins(30),
         justification: Text::new("ticket 4711"),
         policy: grant(1, &[]).policy,

@@ -5,6 +5,7 @@
 
 mod advice;
 mod applications;
+mod bounds;
 mod components;
 mod decisions;
 mod documents;

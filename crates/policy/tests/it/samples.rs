@@ -6,6 +6,7 @@ use std::str::FromStr;
 use elevon_policy::application::{
     Application, Distrust, Interpreter, Lane, Package, PackageSystem, Sha256, User, Vendor,
 };
+use elevon_policy::bounds::Bounds;
 use elevon_policy::bundle::{Bundle, Deployed, DeployedTo};
 use elevon_policy::decide::{Attempt, HeldGrant, Holdings};
 use elevon_policy::grant::{Ends, Grant, GrantedApplication, GrantedArguments, Origin, PolicyReference};
@@ -316,6 +317,7 @@ pub(crate) fn grant(digest: u8, argv: &[&str]) -> Grant {
         },
         arguments: GrantedArguments::Exact { argv: os(argv) },
         runs_as: RunsAs::Root,
+        bounds: Bounds::default(),
         not_before: NOW,
         ends: Ends::At { end: in_minutes(30) },
         launches: Launches::Any,

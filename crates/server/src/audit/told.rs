@@ -1,8 +1,9 @@
 //! An event in one sentence, with its details and where they lead.
 
-use elevon_policy::event::{DenyReason, Event, Exit, Layers, What, Witnessed};
+use elevon_policy::event::{DenyReason, Event, Exit, Layers, LimitLayer, What, Witnessed};
 use elevon_policy::grant::{Grant, GrantedApplication};
 use elevon_policy::lint::Code;
+use elevon_policy::lists::RunsAs;
 use elevon_policy::request::LapseReason;
 use elevon_policy::text::Text;
 use elevon_policy::time::Timestamp;
@@ -126,18 +127,20 @@ impl Teller {
             What::DocumentRefused { .. } => format!("{on} did not accept a document, and keeps what it held"),
             What::RuleNotEvaluated { .. } => format!("{on} cannot evaluate a rule; it matches nothing there"),
             What::RequestMade { request } => format!(
-                "{} on {on} asked to run {} as root for {}",
+                "{} on {on} asked to run {} as {} for {}",
                 request.user.name.visible(),
                 request.application.name().visible(),
+                request.bounds.in_words(request.runs_as),
                 words(request.duration)
             ),
             What::RequestCancelled { user, .. } => {
                 format!("{} on {on} took the request back", user.name.visible())
             }
             What::RequestApproved { grant, .. } => format!(
-                "{by} approved: {} may run {} as root on {on} {}",
+                "{by} approved: {} may run {} as {} on {on} {}",
                 grant.user.name.visible(),
                 application_name(grant),
+                grant.bounds.in_words(grant.runs_as),
                 until(grant, event.at)
             ),
             What::RequestDeclined { user, .. } => {
@@ -151,9 +154,10 @@ impl Teller {
                 format!("The request of {} on {on} lapsed: {because}", user.name.visible())
             }
             What::GrantMade { grant, .. } => format!(
-                "Policy let {} run {} as root on {on} {}",
+                "Policy let {} run {} as {} on {on} {}",
                 grant.user.name.visible(),
                 application_name(grant),
+                grant.bounds.in_words(grant.runs_as),
                 until(grant, event.at)
             ),
             What::GrantStarted { end, .. } => {
@@ -169,10 +173,11 @@ impl Teller {
             What::GrantRevocationEnforced { .. } => {
                 format!("{on} enforced the revocation: nothing runs under the grant any more")
             }
-            What::LaunchStarted { user, path, end, .. } => format!(
-                "{} ran {} as root on {on}, until {} at most",
+            What::LaunchStarted { user, path, end, runs_as, layers, .. } => format!(
+                "{} ran {} as {} on {on}, until {} at most",
                 user.name.visible(),
                 path.file_name().visible(),
+                ran_as(*runs_as, layers),
                 clock(*end, event.at)
             ),
             What::LaunchEnded { user, reason, exit: how, .. } => {
@@ -279,14 +284,49 @@ fn status(how: Option<Exit>) -> String {
     how.map(|how| format!(", {}", exit(how))).unwrap_or_default()
 }
 
+fn ran_as(runs_as: RunsAs, layers: &Layers) -> String {
+    let mut words = match runs_as {
+        RunsAs::Root => "root".to_owned(),
+        RunsAs::SameUser => "the same user".to_owned(),
+    };
+    if let (RunsAs::SameUser, Some(capabilities)) = (runs_as, layers.capabilities) {
+        words.push_str(&format!(" with {capabilities}"));
+    }
+    if layers.mount_namespace {
+        words.push_str(", contained");
+    }
+    words
+}
+
 fn list(layers: &Layers) -> String {
-    let layers = [
+    let limit = |limit: Option<LimitLayer>, what: &str| {
+        limit.map(|limit| match limit {
+            LimitLayer::InForce => format!("a limit on {what}"),
+            LimitLayer::Absent => format!("no limit on {what}, though policy has one"),
+        })
+    };
+    let plain = [
         (layers.cgroup, "cgroup"),
         (layers.subreaper, "child-subreaper"),
         (layers.own_deadline, "the session’s own deadline"),
         (layers.pid_namespace, "PID namespace"),
+        (layers.mount_namespace, "mount namespace"),
+        (layers.system_calls, "a filter of system calls"),
+        (layers.no_new_privileges, "no new privileges"),
+        (layers.one_process, "one process only"),
     ];
-    let there: Vec<_> = layers.iter().filter(|(there, _)| *there).map(|(_, name)| *name).collect();
+    let there: Vec<String> = plain
+        .into_iter()
+        .filter(|(there, _)| *there)
+        .map(|(_, name)| name.to_owned())
+        .chain(layers.landlock.map(|version| format!("Landlock {version}")))
+        .chain(layers.capabilities.map(|at_most| match at_most.is_empty() {
+            true => "no capabilities".to_owned(),
+            false => format!("capabilities: {}", at_most.names().collect::<Vec<_>>().join(" ")),
+        }))
+        .chain(limit(layers.process_limit, "processes"))
+        .chain(limit(layers.memory_limit, "memory"))
+        .collect();
     if there.is_empty() { "nothing".to_owned() } else { there.join(", ") }
 }
 
@@ -313,6 +353,7 @@ fn refused(reason: DenyReason) -> &'static str {
         DenyReason::PasswordExpired => "the user's password has expired",
         DenyReason::AccountRefused => "PAM does not admit the user now",
         DenyReason::PamFailed => "PAM could not be asked",
+        DenyReason::LayerMissing => "policy keeps it to less than root may do, and the computer cannot",
     }
 }
 
@@ -322,8 +363,12 @@ fn detail(what: &What) -> Option<String> {
             Some(Command::new(&request.application.place(), &request.argv).to_string())
         }
         What::RequestApproved { grant, .. } | What::GrantMade { grant, .. } => Some(granted(grant)),
-        What::LaunchStarted { path, argv, .. } | What::LaunchRefused { path, argv, .. } => {
-            Some(Command::new(path, argv).to_string())
+        What::LaunchStarted { path, argv, layers, .. } => {
+            Some(format!("{} · held by: {}", Command::new(path, argv), list(layers)))
+        }
+        What::LaunchRefused { path, argv, missing, .. } => {
+            let missing = missing.as_ref().map(|missing| format!(" · missing: {}", missing.visible()));
+            Some(format!("{}{}", Command::new(path, argv), missing.unwrap_or_default()))
         }
         What::DocumentRefused { cause }
         | What::RuleNotEvaluated { cause, .. }

@@ -61,7 +61,7 @@ pub async fn reported(tx: &mut AnyConnection, computer: ComputerId, events: Vec<
     let mut places = HashMap::new();
     for Event { at, what, .. } in events {
         match what {
-            What::LaunchStarted { launch: id, grant, user, path, sha256, argv, end, layers, policy: _ } => {
+            What::LaunchStarted { launch: id, grant, user, path, sha256, argv, end, layers, .. } => {
                 let user = user.name;
                 let (ended, reason, exit, started) = (None, None, None, at);
                 places.entry(id).or_insert_with(|| {

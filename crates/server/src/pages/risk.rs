@@ -1,9 +1,9 @@
 //! What someone who decides should know of an application, in words beside the decision.
 
-use elevon_policy::application::{Application, Distrust, Lane};
+use elevon_policy::application::{Distrust, Lane};
+use elevon_policy::request::ElevationRequest;
 use elevon_policy::risk::{self, Risk};
 use elevon_policy::text::Text;
-use elevon_policy::time::Span;
 
 use super::moment::words;
 
@@ -17,8 +17,17 @@ pub struct Note {
 }
 
 /// In a few words each, for a row.
-pub fn tags(application: &Application) -> Vec<&'static str> {
-    risk::of_application(application)
+pub fn tags(asked: &ElevationRequest) -> Vec<&'static str> {
+    let mut tags = risks(asked);
+    if asked.bounds.is_contained() {
+        tags.push("contained");
+    }
+    tags
+}
+
+/// The same, of what makes it more than it looks.
+pub fn risks(asked: &ElevationRequest) -> Vec<&'static str> {
+    risk::of_application(&asked.application, asked.runs_as, &asked.bounds)
         .iter()
         .map(|risk| match risk {
             Risk::EqualsRoot { .. } => "equals root",
@@ -29,8 +38,9 @@ pub fn tags(application: &Application) -> Vec<&'static str> {
 }
 
 /// In a sentence each, for the page where it is decided.
-pub fn notes(application: &Application, host_name: &Text, span: &Span) -> Vec<Note> {
-    risk::of_application(application)
+pub fn notes(asked: &ElevationRequest, host_name: &Text) -> Vec<Note> {
+    let span = asked.duration;
+    risk::of_application(&asked.application, asked.runs_as, &asked.bounds)
         .into_iter()
         .map(|risk| match risk {
             Risk::EqualsRoot { kind } => Note {
@@ -39,7 +49,7 @@ pub fn notes(application: &Application, host_name: &Text, span: &Span) -> Vec<No
                     "{} Whoever may run it can do anything on {} for {}, and leave things behind.",
                     kind.sentence(),
                     host_name.visible(),
-                    words(*span)
+                    words(span)
                 ),
             },
             Risk::UserWritable { lane } => {

@@ -1,6 +1,7 @@
 //! What the pages' tests are rendered from.
 
 use elevon_policy::application::{Application, Distrust, Lane, Sha256, User};
+use elevon_policy::bounds::Bounds;
 use elevon_policy::event::By;
 use elevon_policy::grant::PolicyReference;
 use elevon_policy::id::{AccountId, ComputerId, PolicyId, RequestId, Version};
@@ -62,6 +63,7 @@ pub(crate) fn request(application: Application, argv: &[&str], justification: &s
         argv: argv.iter().map(|argument| OsText::from(*argument)).collect(),
         working_directory: "/home/bob".into(),
         runs_as: RunsAs::Root,
+        bounds: Bounds::default(),
         duration: Span::from_mins(15),
         justification: Text::new(justification),
         policy: PolicyReference { policy: PolicyId::new(NOW, [4; 10]), version: Version(7), rule: None },

@@ -55,7 +55,9 @@ pub fn uses(grant: &Grant) -> String {
     let name = application_name(grant);
     match &grant.application {
         GrantedApplication::Component { .. } => format!("do {name} by polkit"),
-        GrantedApplication::Bytes { .. } | GrantedApplication::Rule { .. } => format!("run {name} as root"),
+        GrantedApplication::Bytes { .. } | GrantedApplication::Rule { .. } => {
+            format!("run {name} as {}", grant.bounds.in_words(grant.runs_as))
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use elevon_policy::lists::Terms;
-use elevon_policy::rule::{Listed, Recognises, Rule};
+use elevon_policy::lists::{PrivilegedApplicationList, Terms};
+use elevon_policy::rule::{Listed, Outcome, Recognises, Rule};
 use elevon_policy::text::Text;
 use elevon_policy::time::Span;
 
@@ -27,8 +27,28 @@ pub fn check(document: &Document) -> Result<(), Error> {
     }
     if let Document::Privileged(list) = document {
         terms(&list.terms)?;
+        components(list)?;
     }
     rules(document.rules())
+}
+
+/// Of a component nothing runs that could be kept to less than root may do: such a rule would only ever refuse.
+fn components(list: &PrivilegedApplicationList) -> Result<(), Error> {
+    let kept = |rule: &Rule| {
+        let terms = rule.terms.as_ref().unwrap_or(&list.terms);
+        let component = matches!(rule.recognises, Recognises::Clsid { .. }) && rule.outcome == Outcome::Allow;
+        component && (!terms.runs_as.is_root() || !terms.bounds.is_none())
+    };
+    match (1..).zip(list.rules.iter()).find(|(_, listed)| matches!(listed, Listed::Rule(rule) if kept(rule)))
+    {
+        None => Ok(()),
+        Some((number, _)) => Err(Error::field(
+            "rules",
+            format!(
+                "rule {number} is about a component, of which nothing runs that could be contained; expected terms of its own, as root and in full"
+            ),
+        )),
+    }
 }
 
 /// Whether a list or group may be called so.
@@ -120,6 +140,9 @@ fn terms(terms: &Terms) -> Result<(), Error> {
         && (within < Span::from_secs(1) || within > LONGEST)
     {
         return Err(Error::field("within", "expected a time for the first launch from 1s to 30d"));
+    }
+    if let Some(contradiction) = terms.bounds.contradiction(terms.runs_as) {
+        return Err(Error::field("bounds", contradiction.to_string()));
     }
     let justification = &terms.justification;
     if justification.minimum > justification.maximum || justification.maximum > 10_000 {

@@ -4,6 +4,7 @@ use elevon_policy::application::Sha256;
 use elevon_policy::event::{Layers, What};
 use elevon_policy::grant::PolicyReference;
 use elevon_policy::id::{GrantId, LaunchId, PolicyId, Version};
+use elevon_policy::lists::RunsAs;
 use elevon_policy::sheet::ChainHead;
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::Span;
@@ -94,7 +95,8 @@ async fn a_column_beside_a_record_is_found_and_named(site: Site) {
                 argv: vec![OsText::from("tool")],
                 policy: PolicyReference { policy, version: Version::FIRST, rule: None },
                 end: site.now().after(Span::from_mins(10)),
-                layers: Layers { cgroup: true, subreaper: true, own_deadline: true, pid_namespace: false },
+                runs_as: RunsAs::Root,
+                layers: Layers { cgroup: true, subreaper: true, own_deadline: true, ..Layers::default() },
             },
         )
         .await;

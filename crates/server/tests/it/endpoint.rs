@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, header};
 use ed25519_dalek::SigningKey;
 use elevon_policy::application::{Application, Lane, Sha256, User};
+use elevon_policy::bounds::Bounds;
 use elevon_policy::event::{Event, Layers, What};
 use elevon_policy::grant::{Grant, PolicyReference};
 use elevon_policy::id::{ComputerId, GrantId, LaunchId, PolicyId, RequestId, Version};
@@ -119,6 +120,7 @@ impl Endpoint {
             argv: vec![OsText::from("tool"), OsText::from("--now")],
             working_directory: OsText::from("/home/alice"),
             runs_as: RunsAs::Root,
+            bounds: Bounds::default(),
             duration: Span::from_mins(30),
             justification: Text::new("to see whether it works"),
             policy: PolicyReference { policy, version: Version::FIRST, rule: None },
@@ -144,7 +146,8 @@ pub(crate) fn launch_started(site: &Site, launch: LaunchId, id: GrantId, grant: 
         argv: vec![OsText::from("tool")],
         policy: grant.policy,
         end: site.now().after(Span::from_mins(10)),
-        layers: Layers { cgroup: true, subreaper: true, own_deadline: true, pid_namespace: false },
+        runs_as: RunsAs::Root,
+        layers: Layers { cgroup: true, subreaper: true, own_deadline: true, ..Layers::default() },
     }
 }
 

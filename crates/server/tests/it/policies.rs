@@ -19,6 +19,12 @@ async fn save(site: &Site, token: &str, document: Value) -> Value {
     site.post(token, "privileged-application-lists", document).await.ok()
 }
 
+/// A list whose programs are contained.
+fn contained(writable: Value, capabilities: Value) -> Value {
+    let containment = json!({ "type": "contained", "writable": writable });
+    sbin("x", json!({ "bounds": { "containment": containment, "capabilities": capabilities } }))
+}
+
 async fn saving_makes_a_version_and_changes_no_computer(site: Site) {
     let computer = Endpoint::enroll(&site, "web1").await;
     let before = computer.sheet(&site).await.version;
@@ -49,7 +55,15 @@ async fn what_does_not_do_is_told_with_its_field(site: Site) {
         ),
         (sbin("x", json!({ "durations": { "choices": [], "default": "1h", "maximum": "900d" } })), "maximum"),
         (sbin("x", json!({ "pending_lifetime": "0s" })), "pending_lifetime"),
+        (sbin("x", json!({ "runs_as": "same_user" })), "bounds"),
+        (sbin("x", json!({ "bounds": { "capabilities": ["net_raw"] } })), "bounds"),
+        (contained(json!(["/run/x"]), json!([])), "bounds"),
+        (contained(json!(["/srv/../etc"]), json!([])), "bounds"),
+        (contained(json!([]), json!(["sys_admin"])), "bounds"),
     ];
+    let mut component = contained(json!([]), json!([]));
+    component["rules"][0]["recognises"] = json!({ "type": "clsid", "component": "org.example.act" });
+    cases.push((component, "rules"));
     for folder in ["", "usr/sbin", "/usr/../etc"] {
         let mut document = sbin("x", json!({}));
         document["rules"][0]["recognises"]["path"] = json!(folder);

@@ -3,10 +3,11 @@
 use std::fmt::Debug;
 
 use elevon_policy::application::{Application, Interpreter, Lane, Sha256};
+use elevon_policy::bounds::Bounds;
 use elevon_policy::bundle::Bundle;
 use elevon_policy::decide::{Attempt, Holdings, decide};
 use elevon_policy::event::{DenyReason, EndReason, Exit};
-use elevon_policy::lists::{Durations, JustificationNeeded};
+use elevon_policy::lists::{Durations, JustificationNeeded, RunsAs};
 use elevon_policy::sheet::{AnswerOutcome, ChainHead};
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::{Span, Timestamp};
@@ -161,6 +162,8 @@ fn to_the_client() {
         "to_client",
         &[
             ToClient::Asking(Box::new(Asking {
+                runs_as: RunsAs::SameUser,
+                bounds: Bounds { capabilities: "net_raw".parse().expect("known"), ..Bounds::default() },
                 application: application.clone(),
                 argv: argv.clone(),
                 policy: Text::new("tools"),

@@ -114,8 +114,9 @@ fn way(word: &str) -> Option<Way> {
 #[cfg(test)]
 mod tests {
     use elevon_policy::application::Sha256;
+    use elevon_policy::bounds::{Bounds, Children, Containment, Limits};
     use elevon_policy::id::RuleId;
-    use elevon_policy::lists::{AtExpiry, Covers, Launches, Starts};
+    use elevon_policy::lists::{AtExpiry, Covers, Launches, RunsAs, Starts};
     use elevon_policy::rule::{ArgumentPattern, Listed, Outcome, Recognises, Rule};
     use elevon_policy::text::OsText;
     use elevon_policy::time::Span;
@@ -145,6 +146,15 @@ mod tests {
             launches: Launches::Once,
             at_expiry: AtExpiry::Finish,
             self_approval: true,
+            runs_as: RunsAs::SameUser,
+            bounds: Bounds {
+                capabilities: "net_raw, chown".parse().expect("both are known"),
+                containment: Containment::Contained {
+                    writable: vec!["/srv/a b".into(), OsText::new(b"/srv/\xff".to_vec())],
+                },
+                children: Children::Denied,
+                limits: Limits { processes: Some(12), memory: Some(64 << 20) },
+            },
             ..Terms::default()
         };
         let arguments = ["install", "a b", "\u{202e}", "c\\d"].map(OsText::from).to_vec();

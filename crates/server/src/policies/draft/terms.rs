@@ -1,11 +1,16 @@
 //! What a grant is worth, as fields of a form, and back.
 
+use elevon_policy::bounds::{Bounds, Children, Containment, Contradiction, Limits};
+use elevon_policy::capability::Capabilities;
 use elevon_policy::lists::{
     AtExpiry, Covers, Durations, JustificationNeeded, Launches, RunsAs, Starts, Terms,
 };
+use elevon_policy::text::OsText;
 use elevon_policy::time::Span;
 
 use crate::pages::form::Form;
+
+const MEBIBYTE: u64 = 1 << 20;
 
 /// Writes the fields; their names begin with `at`.
 pub(super) fn write(form: &mut Form, at: &str, terms: &Terms) {
@@ -43,11 +48,24 @@ pub(super) fn write(form: &mut Form, at: &str, terms: &Terms) {
             Launches::Once => "once",
         },
     );
+    set("runs_as", if terms.runs_as.is_root() { "root" } else { "same_user" });
+    write_bounds(&mut set, &terms.bounds);
     set("justification_minimum", &terms.justification.minimum.to_string());
     set("justification_maximum", &terms.justification.maximum.to_string());
     if terms.self_approval {
         set("self_approval", "yes");
     }
+}
+
+fn write_bounds(set: &mut impl FnMut(&str, &str), bounds: &Bounds) {
+    set("capabilities", &bounds.capabilities.to_string());
+    set("containment", if bounds.is_contained() { "contained" } else { "full" });
+    let folders: Vec<_> = bounds.writable().iter().map(OsText::escaped).collect();
+    set("writable", &folders.join("\n"));
+    set("children", if bounds.children == Children::Denied { "denied" } else { "allowed" });
+    let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
+    set("processes", &number(bounds.limits.processes.map(u64::from)));
+    set("memory", &number(bounds.limits.memory.map(|memory| memory / MEBIBYTE)));
 }
 
 /// Reads them; none where something is wrong, which then stands beside its field.
@@ -67,6 +85,8 @@ pub(super) fn read(form: &mut Form, at: &str) -> Option<Terms> {
     };
     let pending_lifetime = span(form, &format!("{at}pending_lifetime"));
     let justification = read_justification(form, at);
+    let runs_as = if form.is(format!("{at}runs_as"), "same_user") { RunsAs::SameUser } else { RunsAs::Root };
+    let bounds = read_bounds(form, at, runs_as);
     Some(Terms {
         durations: durations?,
         starts: starts?,
@@ -77,7 +97,8 @@ pub(super) fn read(form: &mut Form, at: &str) -> Option<Terms> {
         },
         at_expiry: at_expiry?,
         launches: if form.is(format!("{at}launches"), "once") { Launches::Once } else { Launches::Any },
-        runs_as: RunsAs::Root,
+        runs_as,
+        bounds: bounds?,
         justification: justification?,
         self_approval: form.has(format!("{at}self_approval")),
     })
@@ -111,6 +132,67 @@ fn read_durations(form: &mut Form, at: &str) -> Option<Durations> {
         return None;
     }
     Some(Durations { choices, default, maximum })
+}
+
+fn read_bounds(form: &mut Form, at: &str, runs_as: RunsAs) -> Option<Bounds> {
+    let capabilities = match form.text(format!("{at}capabilities")).parse::<Capabilities>() {
+        Ok(capabilities) => Some(capabilities),
+        Err(unknown) => {
+            form.refuse(format!("{at}capabilities"), format!("{unknown}."));
+            None
+        }
+    };
+    let contained = form.is(format!("{at}containment"), "contained");
+    let lines = form.text(format!("{at}writable")).lines().map(str::trim).filter(|line| !line.is_empty());
+    let folders: Result<Vec<OsText>, _> = lines.map(OsText::parse).collect();
+    let (processes, memory) = (number(form, &format!("{at}processes")), number(form, &format!("{at}memory")));
+    let Ok(writable) = folders else {
+        form.refuse(format!("{at}writable"), "Expected a folder a line, such as /var/lib/tool.");
+        return None;
+    };
+    let limits = Limits {
+        processes: processes?.map(|most| u32::try_from(most).unwrap_or(u32::MAX)),
+        memory: memory?.map(|most| most.saturating_mul(MEBIBYTE)),
+    };
+    let bounds = Bounds {
+        capabilities: capabilities?,
+        containment: if contained { Containment::Contained { writable } } else { Containment::Full },
+        children: match form.text(format!("{at}children")) {
+            "denied" => Children::Denied,
+            _ => Children::Allowed,
+        },
+        limits,
+    };
+    let Some(contradiction) = bounds.contradiction(runs_as) else { return Some(bounds) };
+    form.refuse(format!("{at}{}", beside(&contradiction)), format!("{contradiction}."));
+    None
+}
+
+/// The field that a contradiction stands beside.
+fn beside(contradiction: &Contradiction) -> &'static str {
+    match contradiction {
+        Contradiction::NoCapabilities | Contradiction::FullRoot | Contradiction::NeverContained(_) => {
+            "capabilities"
+        }
+        Contradiction::TooLittle => "memory",
+        Contradiction::TooManyFolders | Contradiction::NoFolder(_) | Contradiction::OwnOfContained { .. } => {
+            "writable"
+        }
+    }
+}
+
+/// A number, or nothing.
+fn number(form: &mut Form, name: &str) -> Option<Option<u64>> {
+    match form.text(name).trim() {
+        "" => Some(None),
+        text => match text.parse() {
+            Ok(number) => Some(Some(number)),
+            Err(_) => {
+                form.refuse(name, "Expected a whole number, or nothing.");
+                None
+            }
+        },
+    }
 }
 
 fn read_justification(form: &mut Form, at: &str) -> Option<JustificationNeeded> {

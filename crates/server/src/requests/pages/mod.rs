@@ -41,7 +41,7 @@ impl Standing {
             Self::ReadsOnly
         } else if !self_approval && frame.actor().decider.is_tied_to(&asked.user, asked.computer) {
             Self::Tied
-        } else if risk::tags(&asked.application).is_empty() {
+        } else if risk::risks(asked).is_empty() {
             Self::FromHere
         } else {
             Self::OpenFirst

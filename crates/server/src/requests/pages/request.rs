@@ -84,7 +84,11 @@ impl RequestPage {
         let duration = words(asked.duration);
         match asked.application.component {
             Some(_) => format!("{user} {wants} to do {} by polkit for {duration}", application.visible()),
-            None => format!("{user} {wants} to run {} as root for {duration}", application.visible()),
+            None => format!(
+                "{user} {wants} to run {} as {} for {duration}",
+                application.visible(),
+                asked.bounds.in_words(asked.runs_as)
+            ),
         }
     }
 

@@ -1,0 +1,74 @@
+//! Where a program may start no other: it asks here about each execution, and is let do the first, which is its own start.
+//! Whatever it makes of its descriptors or its memory after that, it is asked for again, and refused (`seccomp_unotify(2)`).
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+
+use super::Session;
+use crate::connection::Connection;
+use crate::monitor::FromMonitor;
+use crate::syscall;
+
+impl Session {
+    /// Lets the program that is about to start do so. Only the monitor's child holds the other end yet, and has one thread: what
+    /// asks first is what we made it ask.
+    pub(super) fn admit(&mut self) {
+        let asks = self.monitor.as_mut().and_then(|monitor| monitor.take_descriptors().pop());
+        let Some(asks) = asks else {
+            return self.give_up("nothing came to admit its start by");
+        };
+        let admitted = match is_asking(asks.as_fd(), None) {
+            Ok(true) => syscall::call_asked_about(asks.as_fd())
+                .and_then(|call| syscall::answer_call(asks.as_fd(), call, true)),
+            Ok(false) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => Err(error),
+        };
+        match admitted {
+            Ok(()) => self.asks = Some(asks),
+            Err(error) => self.give_up(&format!("its start could not be admitted: {error}")),
+        }
+    }
+
+    /// Refuses what is asked for now.
+    pub(super) fn refuse(&mut self) {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        while let Some(asks) = &self.asks {
+            match is_asking(asks.as_fd(), Some(&at_once)) {
+                // Whoever asked may have been killed meanwhile: then there is nobody to tell.
+                Ok(true) => drop(
+                    syscall::call_asked_about(asks.as_fd())
+                        .and_then(|call| syscall::answer_call(asks.as_fd(), call, false)),
+                ),
+                Ok(false) => self.asks = None,
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The monitor's first word about the program, after it was admitted where it has to be.
+    pub(super) fn first_word(&mut self) -> Option<FromMonitor> {
+        loop {
+            let word = self.monitor.as_mut().map(Connection::receive::<FromMonitor>)?.ok()?;
+            match word {
+                FromMonitor::Asks if self.asks.is_none() => self.admit(),
+                word => return Some(word),
+            }
+        }
+    }
+}
+
+/// Whether something waits for an answer; no more when all who could ask have ended. An error is that nothing came in time.
+fn is_asking(asks: BorrowedFd<'_>, within: Option<&Timespec>) -> io::Result<bool> {
+    let mut ready = [PollFd::from_borrowed_fd(asks, PollFlags::IN)];
+    match poll(&mut ready, within) {
+        Err(Errno::INTR) => return Err(io::ErrorKind::Interrupted.into()),
+        polled if polled? == 0 => return Err(io::ErrorKind::TimedOut.into()),
+        _ => {}
+    }
+    let [asks] = ready;
+    Ok(asks.revents().contains(PollFlags::IN))
+}

@@ -1,0 +1,145 @@
+//! What an application is kept to, where lists, requests and grants meet.
+
+use elevon_policy::application::Component;
+use elevon_policy::bounds::{Bounds, Children, Containment};
+use elevon_policy::decide::{Offer, Verdict};
+use elevon_policy::event::DenyReason;
+use elevon_policy::grant::Grant;
+use elevon_policy::id::Version;
+use elevon_policy::lists::{Covers, RunsAs, Terms, Way};
+use elevon_policy::request::{Approval, Decider, DecisionRefused, RequestRecord};
+use elevon_policy::rule::{Listed, Recognises, Rule, Specificity};
+use elevon_policy::text::Text;
+use elevon_policy::time::Span;
+
+use crate::lives::{asked, pending};
+use crate::samples::*;
+
+fn contained(folders: &[&str]) -> Bounds {
+    Bounds { containment: Containment::Contained { writable: os(folders) }, ..Bounds::default() }
+}
+
+fn as_user() -> Terms {
+    let bounds = Bounds { capabilities: "net_raw".parse().unwrap(), ..Bounds::default() };
+    Terms { runs_as: RunsAs::SameUser, bounds, ..Terms::default() }
+}
+
+fn kept_to(bounds: Bounds) -> Terms {
+    Terms { bounds, ..Terms::default() }
+}
+
+fn under(terms: Terms) -> Listed {
+    Listed::Rule(Rule { terms: Some(terms), ..hash_rule(1) })
+}
+
+fn tool() -> Try {
+    attempt(program("/usr/bin/tool", 1), &["tool", "--now"])
+}
+
+fn offered(policy: &Policy) -> Terms {
+    match policy.decide(&tool()).verdict {
+        Verdict::Offered { offer } | Verdict::Launch { offer, .. } => offer.terms,
+        Verdict::Refused { refusal } => panic!("{refusal}"),
+    }
+}
+
+#[test]
+fn among_equals_the_one_that_keeps_it_to_less_wins() {
+    let alone = kept_to(Bounds { children: Children::Denied, ..Bounds::default() });
+    // From the widest to the strictest.
+    let order = [
+        Terms::default(),
+        alone,
+        as_user(),
+        kept_to(contained(&["/srv/a", "/srv/b"])),
+        kept_to(contained(&[])),
+    ];
+    for (wider, stricter) in order.iter().zip(order.iter().skip(1)) {
+        for (first, second) in [(wider, stricter), (stricter, wider)] {
+            let policy = Policy::default().list(list(1, Way::Approval, [under(first.clone())])).list(list(
+                2,
+                Way::Approval,
+                [under(second.clone())],
+            ));
+            assert_eq!(offered(&policy), *stricter);
+        }
+    }
+    // The way to elevate comes first.
+    let policy = Policy::default().list(list(1, Way::Approval, [under(Terms::default())])).list(list(
+        2,
+        Way::Automatic,
+        [under(kept_to(contained(&[])))],
+    ));
+    assert_eq!(offered(&policy), Terms::default());
+}
+
+#[test]
+fn a_grant_serves_only_within_what_policy_keeps_it_to_now() {
+    let runs = |granted: Bounds, terms: Terms| {
+        let grant = Grant { runs_as: terms.runs_as, bounds: granted, ..grant(1, &["tool", "--now"]) };
+        let policy = Policy::default().list(list(1, Way::Approval, [under(terms)])).grant(grant);
+        matches!(policy.decide(&tool()).verdict, Verdict::Launch { .. })
+    };
+    assert!(runs(Bounds::default(), Terms::default()));
+    assert!(runs(contained(&[]), Terms::default()));
+    assert!(runs(contained(&["/srv/a/b"]), kept_to(contained(&["/srv/a"]))));
+    assert!(!runs(Bounds::default(), kept_to(contained(&["/srv/a"]))));
+    assert!(!runs(contained(&["/srv"]), kept_to(contained(&["/srv/a"]))));
+    let other = Grant { bounds: as_user().bounds, ..grant(1, &["tool", "--now"]) };
+    let policy = Policy::default().list(list(1, Way::Approval, [under(as_user())])).grant(other);
+    assert!(matches!(policy.decide(&tool()).verdict, Verdict::Offered { .. }), "as root is not as the user");
+}
+
+#[test]
+fn nothing_keeps_a_component_to_less() {
+    let action = "org.example.clock.set-time";
+    let component = Component { action: Text::new(action), services: Vec::new() };
+    let defined = program("/usr/share/polkit-1/actions/clock.policy", 9);
+    let attempt =
+        attempt(elevon_policy::application::Application { component: Some(component), ..defined }, &[action]);
+    let recognises = Recognises::Clsid { component: Text::new(action) };
+    for terms in [
+        kept_to(contained(&[])),
+        as_user(),
+        kept_to(Bounds { children: Children::Denied, ..Bounds::default() }),
+    ] {
+        let listed = Listed::Rule(Rule { terms: Some(terms), ..rule(recognises.clone()) });
+        let policy = Policy::default().list(list(1, Way::Automatic, [listed]));
+        match policy.decide(&attempt).verdict {
+            Verdict::Refused { refusal } => assert_eq!(refusal.deny_reason(), DenyReason::LayerMissing),
+            verdict => panic!("{verdict:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_approval_exceeds_neither_what_was_asked_nor_what_policy_says_now() {
+    let approve = |asked_for: Bounds, terms: Terms| {
+        let mut record = pending();
+        record = RequestRecord {
+            asked: elevon_policy::request::ElevationRequest { bounds: asked_for, ..asked() },
+            ..record
+        };
+        let carol = Decider { account: id(80), name: Text::new("carol"), os_users: Vec::new() };
+        let approval = Approval {
+            duration: Span::from_mins(5),
+            covers: Covers::ExactArguments,
+            comment: Text::default(),
+        };
+        let offer = Offer {
+            policy: grant(1, &[]).policy,
+            name: Text::new("list 1"),
+            way: Way::Approval,
+            specificity: Specificity::FileHash,
+            terms,
+        };
+        record.approve(&carol, Version::FIRST, approval, &offer, id(50), NOW).map(|(_, grant)| grant.bounds)
+    };
+    let (some, fewer) = (contained(&["/srv/a"]), contained(&[]));
+    assert_eq!(approve(Bounds::default(), kept_to(some.clone())), Ok(some.clone()), "policy became stricter");
+    assert_eq!(approve(some.clone(), Terms::default()), Ok(some.clone()), "policy became laxer");
+    assert_eq!(approve(some.clone(), kept_to(fewer.clone())), Ok(fewer));
+    let others = contained(&["/srv/b"]);
+    assert_eq!(approve(some, kept_to(others)), Err(DecisionRefused::OtherRights));
+    assert_eq!(approve(Bounds::default(), as_user()), Err(DecisionRefused::OtherRights));
+}
