@@ -9,6 +9,8 @@ use crate::polkit;
 
 /// So many programs are told of a package.
 const MAX_TOLD: usize = 200;
+/// Programs that lie deeper are counted, but not told: all of it has to go through a form.
+const MAX_TOLD_PATH: usize = 400;
 /// More programs than this are in no package that anybody makes rules of.
 const MAX_PROGRAMS: usize = 20_000;
 /// More files than this, programs or not, are in no package: a kernel's sources have some 80,000.
@@ -74,8 +76,10 @@ impl Contents {
         if let Some(Inside { path, .. }) = twice.and_then(<[_]>::first) {
             return Err(broken(format_args!("it lays two files in one place, {}", path.visible())));
         }
-        upload.programs_left_out = self.programs.len().saturating_sub(MAX_TOLD) as u64;
+        let found = self.programs.len();
+        self.programs.retain(|program| program.path.as_bytes().len() <= MAX_TOLD_PATH);
         self.programs.truncate(MAX_TOLD);
+        upload.programs_left_out = (found - self.programs.len()) as u64;
         upload.programs = self.programs;
         upload.components = self.components;
         Ok(())

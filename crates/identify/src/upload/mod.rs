@@ -67,6 +67,21 @@ impl Upload {
             components: Vec::new(),
         }
     }
+
+    /// How much it says of itself, in bytes.
+    fn words(&self) -> usize {
+        let length = |text: &Text| text.as_untrusted().len();
+        let package = self.package.as_ref().map_or(0, |package| {
+            let vendor = package.vendor.as_ref().map_or(0, |vendor| length(&vendor.name));
+            length(&package.name) + length(&package.product) + length(&package.version) + vendor
+        });
+        let signature = match &self.signature {
+            Some(Signed::Holds { publisher, issuer, .. }) => length(publisher) + length(issuer),
+            Some(Signed::Refused { because, claims }) => length(because) + claims.as_ref().map_or(0, length),
+            None => 0,
+        };
+        package + signature
+    }
 }
 
 /// What a file is.
@@ -165,6 +180,8 @@ fn broken(why: impl fmt::Display) -> NotMeasured {
     NotMeasured::Broken(why.to_string())
 }
 
+/// Names, versions and vendors of real packages come to some hundred bytes.
+const MAX_WORDS: usize = 16 << 10;
 /// The longest file that is measured, in bytes.
 pub const LARGEST: u64 = 512 << 20;
 
@@ -174,6 +191,14 @@ pub fn measure(file: &mut (impl Read + Seek), trust: &Trust<'_>) -> Result<Uploa
     if size > LARGEST {
         return Err(broken(format_args!("it has more than {} MB", LARGEST >> 20)));
     }
+    let upload = by_format(file, size, trust)?;
+    if upload.words() > MAX_WORDS {
+        return Err(broken("what it says of itself is longer than any program or package says"));
+    }
+    Ok(upload)
+}
+
+fn by_format(file: &mut (impl Read + Seek), size: u64, trust: &Trust<'_>) -> Result<Upload, NotMeasured> {
     let head = piece(file, 0, script::HEAD)?;
     match head.as_slice() {
         [] => Err(NotMeasured::Empty),

@@ -210,6 +210,13 @@ fn what_is_told_is_bounded() {
     let upload = measured(&deb(CONTROL, &files)).expect("it can be measured");
     assert_eq!((upload.programs.len(), upload.programs_left_out), (200, 101));
     assert_eq!(upload.programs[0].path, OsText::from("/usr/bin/tool"));
+    let long = "x".repeat(20_000);
+    let told = "longer than any program or package says";
+    refused(&deb(&format!("{CONTROL}Vendor: {long}\n"), &[]), told);
+    refused(&rpm(&[(1000, "tool"), (1001, &long), (1002, "3")], &[]), told);
+    let deep = "d/".repeat(300);
+    let upload = measured(&rpm(&TAGS, &[(&deep, 0o100_755, script)])).expect("it can be measured");
+    assert_eq!((upload.programs.len(), upload.programs_left_out), (0, 1));
 }
 
 proptest! {

@@ -85,7 +85,7 @@ impl Offered {
     fn programs(&self, all: u64) -> String {
         match self.measured.upload.programs_left_out {
             0 => all.to_string(),
-            left_out => format!("{all}; the first {} can be chosen here", all - left_out),
+            left_out => format!("{all}; {} of them can be chosen here", all - left_out),
         }
     }
 
