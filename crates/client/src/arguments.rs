@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
+use elevon_policy::lists::RunsAs;
 use elevon_policy::text::Text;
 use elevon_policy::time::Span;
 use elevon_wire::conversation::Wait;
@@ -40,6 +41,8 @@ pub(crate) struct Run {
     pub(crate) component: bool,
     pub(crate) duration: Option<Span>,
     pub(crate) justification: Option<Text>,
+    /// So, or not at all.
+    pub(crate) runs_as: Option<RunsAs>,
     pub(crate) wait: Wait,
 }
 
@@ -121,6 +124,7 @@ fn act(word: &OsString, parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Re
 
 fn run(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> {
     let (mut duration, mut justification, mut wait, mut component) = (None, None, None, None);
+    let mut runs_as = None;
     loop {
         let next = match parser.next()? {
             Some(Long("help") | Short('h')) => return Ok(Act::Help(RUN)),
@@ -141,7 +145,7 @@ fn run(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> 
                 continue;
             }
             Some(Long("as")) => {
-                runs_as(&parser.value()?)?;
+                runs_as = Some(as_whom(&parser.value()?)?);
                 continue;
             }
             Some(Long("wait")) => Some(Wait::AtMost { span: parser.value()?.parse()? }),
@@ -150,7 +154,15 @@ fn run(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> 
             Some(Value(command)) => {
                 let arguments = parser.raw_args()?.collect();
                 let (wait, component) = (wait.unwrap_or(Wait::UntilDecided), false);
-                return Ok(Act::Run(Run { command, arguments, component, duration, justification, wait }));
+                return Ok(Act::Run(Run {
+                    command,
+                    arguments,
+                    component,
+                    duration,
+                    justification,
+                    runs_as,
+                    wait,
+                }));
             }
             Some(other) => return Err(other.unexpected().into()),
             None => {
@@ -163,6 +175,7 @@ fn run(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> 
                     component: true,
                     duration,
                     justification,
+                    runs_as,
                     wait,
                 }));
             }
@@ -174,10 +187,10 @@ fn run(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> 
     }
 }
 
-fn runs_as(word: &OsString) -> Result<(), Usage> {
+fn as_whom(word: &OsString) -> Result<RunsAs, Usage> {
     match word.to_str() {
-        Some("root") => Ok(()),
-        Some("self") => Err(Usage("this version runs applications as root only; leave out --as".into())),
+        Some("root") => Ok(RunsAs::Root),
+        Some("self") => Ok(RunsAs::SameUser),
         _ => Err(Usage("--as takes root or self".into())),
     }
 }
@@ -287,7 +300,7 @@ Options:
   --justification TEXT   why; without it you are asked
   --wait DURATION        wait at most this long for a decision (default: until the request lapses)
   --no-wait              make the request and leave
-  --as root              with which rights it runs
+  --as root|self         so, or not at all: policy says whether it runs as root or as you with a few rights
   --socket PATH          where elevon-elevator listens [ELEVON_SOCKET]
 
 Ctrl-C while waiting leaves the request pending; `elevon status` and `elevon cancel` know it. Running the same
@@ -453,7 +466,7 @@ mod tests {
             (&["run", "--for"], "--for needs a value"),
             (&["run", "--wait", "1s", "--no-wait", "ls"], "expected at most one of --wait and --no-wait"),
             (&["run", "--nope", "ls"], "there is no option --nope"),
-            (&["run", "--as", "self", "ls"], "this version runs applications as root only; leave out --as"),
+            (&["run", "--as", "me", "ls"], "--as takes root or self"),
             (&["cancel"], "expected a REQUEST, as `elevon status` shows it"),
             (&["end", "a", "b"], "did not expect “b”"),
         ] {

@@ -87,6 +87,7 @@ fn message(asked: &arguments::Run) -> Run {
         component: asked.component,
         duration: asked.duration,
         justification: asked.justification.clone(),
+        runs_as: asked.runs_as,
         wait: asked.wait,
         environment: elevon::environment(std::env::vars_os()),
         window: elevon::window(),

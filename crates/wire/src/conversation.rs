@@ -87,6 +87,9 @@ pub struct Run {
     pub duration: Option<Span>,
     /// `--justification`.
     pub justification: Option<Text>,
+    /// `--as`: so, or not at all. What policy says decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs_as: Option<RunsAs>,
     /// `--wait`, `--no-wait`.
     pub wait: Wait,
     /// The few variables that may matter: TERM, LANG, LC_*, TZ. The elevator checks them, and takes no others.

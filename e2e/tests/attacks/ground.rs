@@ -336,6 +336,7 @@ pub(crate) fn asked(command: impl Into<Vec<u8>>, arguments: &[&[u8]]) -> Run {
         component: false,
         duration: None,
         justification: None,
+        runs_as: None,
         wait: Wait::No,
         environment: Vec::new(),
         window: None,

@@ -75,7 +75,8 @@ fn forged_fields_are_no_message(ground: &mut Ground) -> Result<String> {
         ("user", json!({"uid": 0, "name": "root"})),
         ("grant", json!("01890000-0000-7000-8000-000000000000")),
         ("sha256", json!("00".repeat(32))),
-        ("runs_as", json!("root")),
+        ("runs_as", json!("everybody")),
+        ("bounds", json!({})),
         ("path", json!("/usr/bin/true")),
         ("policy", json!(null)),
     ];

@@ -53,6 +53,7 @@ fn is_tried(site: &Site, times: usize) -> Result<()> {
         arguments: Vec::new(),
         duration: None,
         justification: None,
+        runs_as: None,
         wait: Wait::No,
         environment: Vec::new(),
         window: None,

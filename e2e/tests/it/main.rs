@@ -5,6 +5,7 @@ mod scene;
 
 mod applications;
 mod away;
+mod bounds;
 mod browser;
 mod certificates;
 mod components;

@@ -98,6 +98,11 @@ impl Attempted<'_> {
             {
                 return Ok(Told::Last(self.not_admitted(&measured, &cause)));
             }
+            if let Verdict::Launch { offer, .. } | Verdict::Offered { offer } = &decision.verdict
+                && let Some(refused) = self.otherwise_than_wanted(offer)
+            {
+                return Ok(Told::Last(refused));
+            }
             match decision.verdict {
                 Verdict::Refused { refusal } => return Ok(Told::Last(self.refuse(&measured, &refusal))),
                 Verdict::Launch { end, offer, .. }

@@ -1,7 +1,7 @@
 //! What a user is told when nothing is elevated, and what the record says of it.
 
 use elevon_policy::application::Application;
-use elevon_policy::decide::Refusal;
+use elevon_policy::decide::{Offer, Refusal};
 use elevon_policy::event::{DenyReason, What};
 use elevon_policy::grant::PolicyReference;
 use elevon_policy::id::RequestId;
@@ -26,6 +26,18 @@ impl Attempted<'_> {
             told: format!("{} is not elevated: {refusal}", measured.application.place().visible()),
             next: refusal.next().into(),
         }
+    }
+
+    /// Whoever said as whom it is to run has nothing run as somebody else.
+    pub(super) fn otherwise_than_wanted(&self, offer: &Offer) -> Option<Refused> {
+        self.run.runs_as.filter(|wanted| *wanted != offer.terms.runs_as)?;
+        let (name, words) = (offer.name.visible(), offer.terms.bounds.in_words(offer.terms.runs_as));
+        Some(Refused {
+            status: 125,
+            reason: None,
+            told: format!("“{name}” has it run as {words}, which is not what --as says"),
+            next: "leave out --as, or ask an administrator for a list that has it so".into(),
+        })
     }
 
     pub(super) fn changed(&self, measured: &Measured) -> Refused {

@@ -87,6 +87,7 @@ fn from_the_client() {
             component: false,
             duration: Some(Span::from_mins(30)),
             justification: Some(Text::new("ticket 4711")),
+            runs_as: None,
             wait,
             environment: vec![("TERM".into(), OsText::from("xterm"))],
             window: Some(WindowSize { rows: 24, columns: 80 }),
