@@ -22,6 +22,7 @@ crate::cases! {
     Shared a_contained_program_moves_no_mounts_and_no_namespaces,
     Shared a_contained_program_touches_no_process_outside,
     Shared a_contained_program_reaches_no_service_socket,
+    Shared nobody_hands_a_contained_program_a_folder,
     Shared a_contained_program_finds_no_device,
     Shared a_contained_program_gives_no_rights_away_by_mode,
     Shared a_contained_program_finds_no_other_way_to_ask_the_kernel,
@@ -206,7 +207,9 @@ fn a_contained_program_reaches_no_service_socket(ground: &mut Ground) -> Result<
     let script = format!(
         r#"for my $name ("{in_run}", "{elsewhere}", "{in_tmp}", '@{mark}', "{}", "/run/dbus/system_bus_socket", "/var/run/dbus/system_bus_socket",
             "/run/systemd/private", "/run/systemd/notify", "/run/docker.sock", "/dev/log", "/proc/1/root{in_run}") {{ try($name, sub {{ reach($name) }}); }}
-        socketpair(my $a, my $b, AF_UNIX, SOCK_STREAM, PF_UNSPEC) and print "sockets work\n";"#,
+        for my $name ("{in_run}", "{elsewhere}", "{in_tmp}") {{ try("see $name", sub {{ -S $name }}); }}
+        socketpair(my $a, my $b, AF_UNIX, SOCK_STREAM, PF_UNSPEC) and print "pairs work\n";
+        socket(my $s, AF_INET, SOCK_STREAM, 0) and print "the network works\n";"#,
         ground.site.socket().display()
     );
     // What is contained fails; what is not does not, or the test would say nothing.
@@ -221,10 +224,33 @@ fn a_contained_program_reaches_no_service_socket(ground: &mut Ground) -> Result<
     for name in [&in_run, &elsewhere, &in_tmp, &format!("@{mark}")] {
         ensure!(outside.text().contains(&format!("{name}: done")), "{}", outside.text());
     }
-    ensure!(tried.0.text().contains("sockets work"), "{}", tried.0.text());
-    tried.all_failed(12)?;
+    let text = tried.0.text();
+    ensure!(text.contains("pairs work") && text.contains("the network works"), "{text}");
+    tried.all_failed(15)?;
     ground.recorded(&[("launch.started", "")])?;
     Ok("twelve sockets, by path and by name, out of reach".into())
+}
+
+/// Somebody outside who works together with a contained program has no way to hand in a folder of theirs.
+fn nobody_hands_a_contained_program_a_folder(ground: &mut Ground) -> Result<String> {
+    let data = ground.data();
+    let script = format!(
+        r#"try("stream", sub {{ socket(my $s, AF_UNIX, SOCK_STREAM, 0) }}); try("datagram", sub {{ socket(my $s, AF_UNIX, SOCK_DGRAM, 0) }});
+        try("listen in its folder", sub {{ socket(my $s, AF_UNIX, SOCK_STREAM, 0) or return 0; bind($s, pack_sockaddr_un("{data}/in")) && listen($s, 1) }});"#,
+        data = data.display()
+    );
+    ground.perl("contained", &script)?.all_failed(3)?;
+    let perl = ground.path("contained/perl");
+    let mut command = ground.kept_command(&[&perl, "-e", "print 'ran'"])?;
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    command.stdin(rustix::fd::OwnedFd::from(theirs));
+    let ran = command.output()?;
+    drop(ours);
+    let told = String::from_utf8_lossy(&ran.stderr);
+    ensure!(ran.status.code() == Some(126) && ran.stdout.is_empty(), "{told}");
+    ensure!(told.contains("no sockets of this computer"), "{told}");
+    ground.recorded(&[("launch.started", ""), ("launch.started", ""), ("launch.ended", "failed")])?;
+    Ok("no socket to be made, none to be handed over".into())
 }
 
 fn abstract_socket(name: &str) -> Result<rustix::fd::OwnedFd> {

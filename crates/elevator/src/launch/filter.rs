@@ -46,6 +46,8 @@ pub(crate) fn contained() -> io::Result<Vec<sock_filter>> {
     let mut filter = Filter::new()?;
     filter.answer(libc::SYS_io_uring_setup, fail(libc::ENOSYS));
     filter.answer(libc::SYS_openat2, fail(libc::ENOSYS));
+    // Through one, somebody outside could hand in a folder of theirs, and with it the whole tree outside. Pairs stay inside.
+    filter.no_family(libc::SYS_socket, libc::AF_UNIX.unsigned_abs());
     filter.no_set_id(libc::SYS_fchmod, 1, None);
     filter.no_set_id(libc::SYS_fchmodat, 2, None);
     filter.no_set_id(libc::SYS_fchmodat2, 2, None);
@@ -109,6 +111,13 @@ impl Filter {
             answer(fail(libc::EPERM)),
             answer(ALLOW),
         ]);
+        self.when(libc::BPF_JEQ, number(call), &steps);
+    }
+
+    /// EACCES where the first argument is this family of addresses.
+    fn no_family(&mut self, call: i64, family: u32) {
+        let steps =
+            [load(argument(0)), jump(libc::BPF_JEQ, family, 0, 1), answer(fail(libc::EACCES)), answer(ALLOW)];
         self.when(libc::BPF_JEQ, number(call), &steps);
     }
 
@@ -245,6 +254,10 @@ mod tests {
             assert_eq!(asked(&filter, here, call, with), ALLOW, "{call}");
         }
         assert_eq!(asked(&filter, here, libc::SYS_openat, [3, 0, 0, 0o4755]), ALLOW, "nothing is made");
+        let socket =
+            |family: i32| asked(&filter, here, libc::SYS_socket, [u64::from(family.unsigned_abs()), 1, 0, 0]);
+        assert_eq!(socket(libc::AF_UNIX), fail(libc::EACCES));
+        assert_eq!((socket(libc::AF_INET), socket(libc::AF_NETLINK)), (ALLOW, ALLOW));
         assert_eq!(asked(&filter, here, libc::SYS_openat2, [0; 4]), NO_CALL);
         assert_eq!(asked(&filter, here, libc::SYS_io_uring_setup, [0; 4]), NO_CALL);
     }

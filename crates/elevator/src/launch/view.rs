@@ -15,6 +15,8 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
     fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount_change, move_mount, open_tree,
 };
+use rustix::net::AddressFamily;
+use rustix::net::sockopt::socket_domain;
 use serde::{Deserialize, Serialize};
 
 use super::step::{Doing, Failed};
@@ -136,6 +138,12 @@ pub(crate) fn handed_over(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let kind = FileType::from_raw_mode(fstat(fd)?.st_mode);
     if flags.contains(OFlags::PATH) || kind == FileType::Directory {
         return refused("standard input, output and error of a contained program may be no folders");
+    }
+    // Whoever holds the other end could hand in descriptors through it.
+    if kind == FileType::Socket && socket_domain(fd)? == AddressFamily::UNIX {
+        return refused(
+            "standard input, output and error of a contained program may be no sockets of this computer; pass it through a pipe: … | cat",
+        );
     }
     if kind != FileType::RegularFile || flags.intersects(OFlags::WRONLY | OFlags::RDWR) {
         return fd.try_clone_to_owned();
