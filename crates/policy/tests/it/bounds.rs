@@ -1,16 +1,17 @@
 //! What an application is kept to, where lists, requests and grants meet.
 
 use elevon_policy::application::Component;
-use elevon_policy::bounds::{Bounds, Children, Containment};
+use elevon_policy::bounds::{Bounds, Children, Containment, Limits};
 use elevon_policy::decide::{Offer, Verdict};
 use elevon_policy::event::DenyReason;
 use elevon_policy::grant::Grant;
 use elevon_policy::id::Version;
 use elevon_policy::lists::{Covers, RunsAs, Terms, Way};
-use elevon_policy::request::{Approval, Decider, DecisionRefused, RequestRecord};
+use elevon_policy::request::{Approval, Decider, DecisionRefused, ElevationRequest, RequestRecord};
 use elevon_policy::rule::{Listed, Recognises, Rule, Specificity};
 use elevon_policy::text::Text;
 use elevon_policy::time::Span;
+use proptest::prelude::*;
 
 use crate::lives::{asked, pending};
 use crate::samples::*;
@@ -112,29 +113,25 @@ fn nothing_keeps_a_component_to_less() {
     }
 }
 
+/// The bounds of the grant that results when this was asked for, and policy says this by now.
+fn approved(asked_for: Bounds, terms: Terms) -> Result<Bounds, DecisionRefused> {
+    let record = RequestRecord { asked: ElevationRequest { bounds: asked_for, ..asked() }, ..pending() };
+    let carol = Decider { account: id(80), name: Text::new("carol"), os_users: Vec::new() };
+    let approval =
+        Approval { duration: Span::from_mins(5), covers: Covers::ExactArguments, comment: Text::default() };
+    let offer = Offer {
+        policy: grant(1, &[]).policy,
+        name: Text::new("list 1"),
+        way: Way::Approval,
+        specificity: Specificity::FileHash,
+        terms,
+    };
+    record.approve(&carol, Version::FIRST, approval, &offer, id(50), NOW).map(|(_, grant)| grant.bounds)
+}
+
 #[test]
 fn an_approval_exceeds_neither_what_was_asked_nor_what_policy_says_now() {
-    let approve = |asked_for: Bounds, terms: Terms| {
-        let mut record = pending();
-        record = RequestRecord {
-            asked: elevon_policy::request::ElevationRequest { bounds: asked_for, ..asked() },
-            ..record
-        };
-        let carol = Decider { account: id(80), name: Text::new("carol"), os_users: Vec::new() };
-        let approval = Approval {
-            duration: Span::from_mins(5),
-            covers: Covers::ExactArguments,
-            comment: Text::default(),
-        };
-        let offer = Offer {
-            policy: grant(1, &[]).policy,
-            name: Text::new("list 1"),
-            way: Way::Approval,
-            specificity: Specificity::FileHash,
-            terms,
-        };
-        record.approve(&carol, Version::FIRST, approval, &offer, id(50), NOW).map(|(_, grant)| grant.bounds)
-    };
+    let approve = approved;
     let (some, fewer) = (contained(&["/srv/a"]), contained(&[]));
     assert_eq!(approve(Bounds::default(), kept_to(some.clone())), Ok(some.clone()), "policy became stricter");
     assert_eq!(approve(some.clone(), Terms::default()), Ok(some.clone()), "policy became laxer");
@@ -142,4 +139,46 @@ fn an_approval_exceeds_neither_what_was_asked_nor_what_policy_says_now() {
     let others = contained(&["/srv/b"]);
     assert_eq!(approve(some, kept_to(others)), Err(DecisionRefused::OtherRights));
     assert_eq!(approve(Bounds::default(), as_user()), Err(DecisionRefused::OtherRights));
+}
+
+fn any_bounds() -> impl Strategy<Value = Bounds> {
+    let folders =
+        prop::collection::vec(prop::sample::select(vec!["/srv", "/srv/a", "/srv/a/b", "/var/lib/t"]), 0..3);
+    let numbers = || prop::option::of(1u32..4);
+    (prop::option::of(folders), 0u8..8, any::<bool>(), numbers(), numbers()).prop_map(
+        |(folders, capabilities, denied, processes, memory)| Bounds {
+            capabilities: ["chown", "kill", "net_raw"]
+                .iter()
+                .enumerate()
+                .filter(|(bit, _)| capabilities & (1 << bit) != 0)
+                .map(|(_, name)| *name)
+                .collect::<Vec<_>>()
+                .join(",")
+                .parse()
+                .unwrap(),
+            containment: folders
+                .map_or(Containment::Full, |folders| Containment::Contained { writable: os(&folders) }),
+            children: if denied { Children::Denied } else { Children::Allowed },
+            limits: Limits { processes, memory: memory.map(u64::from) },
+        },
+    )
+}
+
+proptest! {
+    /// Else a grant could serve under a list by way of another that neither the one nor the other would let it.
+    #[test]
+    fn within_goes_on_from_one_to_the_next(one in any_bounds(), two in any_bounds(), three in any_bounds()) {
+        prop_assert!(one.is_within(&one));
+        if one.is_within(&two) && two.is_within(&three) {
+            prop_assert!(one.is_within(&three), "{one:?} {two:?} {three:?}");
+        }
+    }
+
+    /// What an approval gives is never more than what was asked for, or than what policy says.
+    #[test]
+    fn an_approval_never_widens(asked_for in any_bounds(), offered in any_bounds()) {
+        if let Ok(given) = approved(asked_for.clone(), kept_to(offered.clone())) {
+            prop_assert!(given.is_within(&asked_for) && given.is_within(&offered));
+        }
+    }
 }
