@@ -28,11 +28,15 @@ use crate::measure::{Known, component};
 use crate::packages::Packages;
 use crate::pam::Pam;
 use crate::spawner::Spawner;
+use crate::syscall::give_memory_back;
 use crate::waiting::Waiting;
 use crate::{files, witness};
 
 /// How soon it is tried again to record what a full disk did not take.
 const AGAIN: Span = Span::from_secs(1);
+
+/// So many launches at once leave memory behind that is worth giving back.
+const CROWD: usize = 32;
 
 /// All parts of the elevator.
 pub(crate) struct Elevator {
@@ -329,12 +333,18 @@ impl Elevator {
     pub(crate) fn watch_launches(&self) -> Result<()> {
         let mut untold = VecDeque::new();
         let mut patience = None;
+        let mut most = 0;
         loop {
             untold.extend(self.launches.wait(patience).context("could not watch over sessions")?);
+            most = most.max(untold.len() + self.launches.count());
             patience = match self.tell(&mut untold) {
                 Err(NotRecorded::Io(error)) if error.kind() == io::ErrorKind::StorageFull => Some(AGAIN),
                 told => told.map(|()| None)?,
             };
+            if most >= CROWD && self.launches.count() <= most / 8 {
+                give_memory_back();
+                most = 0;
+            }
         }
     }
 

@@ -128,6 +128,11 @@ impl Launches {
         self.wake();
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.live().len()
+    }
+
     /// Takes a launch that never came to run off file.
     pub(crate) fn forget(&self, launch: &Launch) {
         for kind in ["json", "order", "outcome"] {

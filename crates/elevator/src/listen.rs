@@ -40,8 +40,9 @@ const MOST: usize = 2048;
 /// A client says what it wants within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The stack of a thread that serves one client.
-const STACK: usize = 256 << 10;
+/// The stack of a thread that serves one client. Little of it is ever touched; the C library keeps 40 MiB of stacks for later
+/// threads, and the larger they are, the fewer.
+const STACK: usize = 1 << 20;
 
 /// So many threads wait for clients, so that none has to wait for a thread.
 const WAITING: usize = 2;

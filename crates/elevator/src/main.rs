@@ -106,6 +106,7 @@ fn dispatch() -> Result<ExitCode> {
 
 fn run(config: Config) -> Result<ExitCode> {
     clean_process()?;
+    syscall::share_arenas();
     let agent = uzers::get_user_by_name(&config.agent_user).with_context(|| {
         format!(
             "there is no user {}, whom the agent runs under; make one: useradd --system {}",

@@ -456,6 +456,25 @@ pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<libc::gid_t>
     }
 }
 
+/// Gives memory that was freed back to the system; the allocator keeps it for each of the threads that there were.
+pub(crate) fn give_memory_back() {
+    // SAFETY: it takes no pointers, and locks what it works on.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
+/// Has all threads take their memory from two arenas. The allocator would make one for each thread up to eight a processor,
+/// and keep what a crowd of clients left behind in each of them.
+pub(crate) fn share_arenas() {
+    // SAFETY: it takes no pointers; there is one thread yet.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2)
+    };
+}
+
 /// Names this process, for `ps`.
 pub(crate) fn name_process(name: &CStr) {
     // SAFETY: the kernel reads at most 16 bytes of a string that ends with NUL.

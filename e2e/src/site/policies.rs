@@ -20,7 +20,8 @@ impl Site {
         self.deploy_to(kind, serde_json::to_value(list)?, &self.users_group()?)
     }
 
-    fn deploy_to(&self, kind: &str, document: Value, group: &str) -> Result<String> {
+    /// The same for a list of any kind and another custom group.
+    pub fn deploy_to(&self, kind: &str, document: Value, group: &str) -> Result<String> {
         let before = self.delivered()?;
         let saved = self.api.post(kind, &document)?;
         let id = saved

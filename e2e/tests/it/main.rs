@@ -9,6 +9,7 @@ mod bounds;
 mod browser;
 mod certificates;
 mod components;
+mod crowd;
 mod demo;
 mod endings;
 mod environment;
