@@ -48,6 +48,15 @@ impl Conversation {
         self.socket.write_all(&Frame::message(message).encode()).map_err(Error::Lost)
     }
 
+    /// Answers a prompt: the bytes go from this buffer to the socket, and are copied nowhere else.
+    pub fn answer(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let [a, b, c, d] = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
+        self.socket
+            .write_all(&[1, a, b, c, d])
+            .and_then(|()| self.socket.write_all(bytes))
+            .map_err(Error::Lost)
+    }
+
     /// Sends a message; the descriptors travel with its first bytes.
     pub fn send_with(&mut self, message: &FromClient, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
         let bytes = Frame::message(message).encode();

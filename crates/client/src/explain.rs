@@ -2,7 +2,7 @@
 
 use elevon_policy::advice::{self, Standing, ToDo};
 use elevon_policy::decide::{Decision, Offer, Reason, Verdict};
-use elevon_policy::lists::{Terms, Way};
+use elevon_policy::lists::{Confirm, Terms, Way};
 use elevon_policy::time::Timestamp;
 use elevon_wire::conversation::Explained;
 
@@ -46,11 +46,13 @@ fn verdict(explained: &Explained, now: Timestamp) -> String {
         Verdict::Launch { end, .. } if explained.application.component.is_some() => {
             format!("Yes: polkit lets you do {name}, under a grant that ends in {}.", rounded(end.since(now)))
         }
-        Verdict::Launch { end, .. } => {
-            format!("Yes: {name} runs at once, under a grant that ends in {}.", rounded(end.since(now)))
+        Verdict::Launch { end, offer, .. } => {
+            let left = rounded(end.since(now));
+            format!("Yes: {name} runs at once, under a grant that ends in {left}.{}", confirmed(offer))
         }
         Verdict::Offered { offer } => {
-            offered(&name.to_string(), explained.application.component.is_some(), offer)
+            let offered = offered(&name.to_string(), explained.application.component.is_some(), offer);
+            format!("{offered}{}", confirmed(offer))
         }
         Verdict::Refused { refusal } => format!("No: {name} is refused; {refusal}."),
     }
@@ -70,6 +72,14 @@ fn offered(name: &str, component: bool, offer: &Offer) -> String {
             format!("It can be asked for: “{list}” has {name} {how}; someone has to agree, for up to {most}.")
         }
         Way::Off => format!("No: “{list}” has {name} {how}, with elevation turned off."),
+    }
+}
+
+fn confirmed(offer: &Offer) -> &'static str {
+    match offer.terms.confirm {
+        Confirm::None => "",
+        Confirm::OncePerGrant => " Your password is asked for once, before the first launch.",
+        Confirm::EachLaunch => " Your password is asked for at each launch.",
     }
 }
 

@@ -3,6 +3,7 @@
 mod arguments;
 mod clock;
 mod explain;
+mod password;
 mod prompt;
 mod relay;
 mod report;

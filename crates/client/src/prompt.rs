@@ -7,7 +7,7 @@ use elevon_policy::application::Application;
 use elevon_policy::lists::Durations;
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::Span;
-use elevon_wire::conversation::Asking;
+use elevon_wire::conversation::{Asking, Confirm};
 
 use crate::report::{Failure, Style, shell_words, write_error};
 
@@ -114,6 +114,20 @@ impl Prompt {
             Err(error) => Err(Failure::of_elevon(format!("cannot read from /dev/tty: {error}"))),
         }
     }
+}
+
+/// What a user's password is wanted for.
+pub(crate) fn confirmation(confirm: &Confirm, style: Style) -> String {
+    let Style { bold, plain, .. } = style;
+    let application = &confirm.application;
+    let end =
+        if application.component.is_some() { "before polkit lets you" } else { "before it runs as root" };
+    let mut text = format!("{bold}{}{plain} wants your password {end}\n", application.name().visible());
+    for (label, value) in facts(application, &confirm.argv) {
+        text.push_str(&format!("  {label:<12}{value}\n"));
+    }
+    text.push_str(&format!("  {:<12}{}\n\n", "Policy", confirm.policy.visible()));
+    text
 }
 
 /// What was typed, as one of numbered choices.

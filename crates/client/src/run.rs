@@ -17,9 +17,10 @@ use rustix::io::Errno;
 
 use crate::arguments;
 use crate::clock;
-use crate::prompt::Prompt;
+use crate::password::{Typed, Typing};
+use crate::prompt::{self, Prompt};
 use crate::relay::{Over, Relay};
-use crate::report::{Failure, NOBODY_DECIDED, Style, rounded, say};
+use crate::report::{Failure, NOBODY_DECIDED, Style, rounded, say, write_error};
 use crate::signals::Signals;
 use crate::terminal::Terminal;
 use crate::waiting::Waiting;
@@ -48,6 +49,17 @@ pub(crate) fn run(socket: &Path, asked: arguments::Run, style: Style) -> Result<
                     signals.by_default(|| answer(&asking, &asked, style)).map_err(cannot_take_signals)??;
                 conversation.send(&answer)?;
             }
+            Next::Message(ToClient::Confirm(confirm)) => {
+                clear(waiting.as_ref());
+                write_error(&prompt::confirmation(&confirm, style));
+            }
+            Next::Message(ToClient::Prompt { text, secret }) => {
+                match Typing::at_terminal(&signals, !secret)?.ask(&text.visible().to_string())? {
+                    Typed::Answer(answer) => conversation.answer(&answer)?,
+                    Typed::Ended(signal) => return Ok(leave(signal, None)),
+                }
+            }
+            Next::Message(ToClient::Notice { text }) => say(&format!("elevon: {}", text.visible())),
             Next::Message(ToClient::Pending { request, joined, lapses, policy, connected }) => {
                 let pending = Waiting::begin(request, joined, lapses, &policy, clock::now());
                 if !connected {

@@ -50,6 +50,10 @@ pub(crate) fn authorize(elevator: &Elevator, name: &Text, action: &Text, process
     let attempt = Attempt { user: &user, computer, application: &measured.application, argv: &measured.argv };
     let Ok(decision) = elevator.holdings.decide(&attempt, now) else { return false };
     let Verdict::Launch { grant, offer, .. } = decision.verdict else { return false };
+    // polkit's own conversation is not ours: who has to confirm did so with `elevon run --component`, or gets no yes.
+    if !elevator.holdings.has_confirmed(grant, offer.terms.confirm) {
+        return false;
+    }
     if account.answer().is_err() {
         return false;
     }

@@ -6,19 +6,20 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use elevon_wire::frame::{Decoder, Frame, Malformed};
+use elevon_wire::frame::{DATA_LIMIT, Decoder, Frame, HEADER, Malformed};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 /// More descriptors than a message may bring.
 const MOST_DESCRIPTORS: usize = 8;
 
 /// Whose messages count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Speaker {
     /// The process.
     pub(crate) pid: u32,
@@ -145,13 +146,57 @@ impl Connection {
         self.socket.as_fd()
     }
 
+    /// Lets go of what was said ahead of time, so that whoever goes on with the socket finds the beginning of a frame.
+    pub(crate) fn forget_what_came(&mut self) -> Result<(), Lost> {
+        while self.frame_at_hand()?.is_some() {}
+        match self.decoder.is_midway() {
+            true => Err(Malformed::Unexpected.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Waits for one data frame, and takes not a byte beyond it. `None` for one that is longer than `limit`, of which nothing is
+    /// kept. Messages before it are not for whoever asks, and are let go. For a connection on which nothing else was read.
+    pub(crate) fn receive_secret(&mut self, limit: usize) -> Result<Option<Zeroizing<Vec<u8>>>, Lost> {
+        loop {
+            let mut header = [0; HEADER];
+            self.fill(&mut header)?;
+            let [kind, length @ ..] = header;
+            let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+            if length > DATA_LIMIT {
+                return Err(Malformed::TooLong { length, limit: DATA_LIMIT }.into());
+            }
+            let mut payload = Zeroizing::new(vec![0; length]);
+            self.fill(&mut payload)?;
+            match kind {
+                0 => {}
+                1 => return Ok((length <= limit).then_some(payload)),
+                other => return Err(Malformed::Kind(other).into()),
+            }
+        }
+    }
+
+    fn fill(&mut self, mut bytes: &mut [u8]) -> Result<(), Lost> {
+        while !bytes.is_empty() {
+            let received = self.receive_bytes(bytes, RecvFlags::empty())?;
+            bytes = bytes.get_mut(received..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
     fn read(&mut self, flags: RecvFlags) -> Result<(), Lost> {
         let mut bytes = [0; 16 << 10];
+        let received = self.receive_bytes(&mut bytes, flags)?;
+        self.decoder.push(bytes.get(..received).unwrap_or_default());
+        Ok(())
+    }
+
+    fn receive_bytes(&mut self, bytes: &mut [u8], flags: RecvFlags) -> Result<usize, Lost> {
         let mut space =
             [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS), ScmCredentials(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
-            let pieces = &mut [IoSliceMut::new(&mut bytes)];
+            let pieces = &mut [IoSliceMut::new(bytes)];
             match recvmsg(&self.socket, pieces, &mut ancillary, flags | RecvFlags::CMSG_CLOEXEC) {
                 Err(rustix::io::Errno::INTR) => {}
                 received => break received?,
@@ -177,8 +222,7 @@ impl Connection {
         {
             return Err(Lost::TooManyDescriptors);
         }
-        self.decoder.push(bytes.get(..received.bytes).unwrap_or_default());
-        Ok(())
+        Ok(received.bytes)
     }
 
     fn check(&self, found: rustix::net::UCred) -> Result<(), Lost> {

@@ -834,6 +834,10 @@ pub enum DenyReason {
     PamFailed,
     /// A layer that policy demands cannot be had.
     LayerMissing,
+    /// The password that should show who is there was wrong.
+    PasswordWrong,
+    /// Nobody showed to be there.
+    NotConfirmed,
 }
 
 impl fmt::Display for DenyReason {
@@ -861,6 +865,8 @@ impl fmt::Display for DenyReason {
             Self::AccountRefused => "account_refused",
             Self::PamFailed => "pam_failed",
             Self::LayerMissing => "layer_missing",
+            Self::PasswordWrong => "password_wrong",
+            Self::NotConfirmed => "not_confirmed",
         })
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::application::{Application, Sha256, User};
 use crate::bounds::Bounds;
 use crate::id::{ComputerId, GrantId, PolicyId, RequestId, RuleId, Version};
-use crate::lists::{AtExpiry, Launches, RunsAs};
+use crate::lists::{AtExpiry, Confirm, Launches, RunsAs};
 use crate::rule::{ArgumentPattern, Finding, Rule};
 use crate::text::{OsText, Text};
 use crate::time::{Span, Timestamp};
@@ -44,6 +44,9 @@ pub struct Grant {
     pub launches: Launches,
     /// What its end does to what runs.
     pub at_expiry: AtExpiry,
+    /// Whether its user shows to be there, by their password.
+    #[serde(default, skip_serializing_if = "Confirm::is_none")]
+    pub confirm: Confirm,
     /// The policy it was given under.
     pub policy: PolicyReference,
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::capability::Capabilities;
-use crate::lists::{ApplicationList, Covers, PrivilegedApplicationList, RunsAs, Terms};
+use crate::lists::{ApplicationList, Confirm, Covers, PrivilegedApplicationList, RunsAs, Terms};
 use crate::risk::{self, Kind};
 use crate::rule::{ArgumentPattern, Listed, Outcome, Recognises, Rule};
 use crate::text::OsText;
@@ -39,6 +39,8 @@ pub enum Code {
     RootCapability,
     /// A contained program may write where whoever writes decides what runs as root.
     DecisiveFolder,
+    /// It equals root, and nobody has to show that they are there.
+    Unconfirmed,
 }
 
 impl Code {
@@ -66,6 +68,7 @@ impl fmt::Display for Code {
             Self::FreeArguments => "free_arguments",
             Self::RootCapability => "root_capability",
             Self::DecisiveFolder => "decisive_folder",
+            Self::Unconfirmed => "unconfirmed",
         })
     }
 }
@@ -83,7 +86,9 @@ pub fn of_privileged(list: &PrivilegedApplicationList) -> Vec<(usize, Warning)> 
 
 /// The same of an allowlist, whose rules say nothing of arguments that a grant covers. A blocklist lets nothing through.
 pub fn of_allowlist(list: &ApplicationList) -> Vec<(usize, Warning)> {
-    of_rules(&list.rules, |rule| of_rule(rule, &Terms::default()))
+    // Nor of who has to be there.
+    let terms = Terms { confirm: Confirm::EachLaunch, ..Terms::default() };
+    of_rules(&list.rules, |rule| of_rule(rule, &terms))
 }
 
 fn of_rules(rules: &[Listed], warn: impl Fn(&Rule) -> Vec<Warning>) -> Vec<(usize, Warning)> {
@@ -117,6 +122,10 @@ pub fn of_rule(rule: &Rule, terms: &Terms) -> Vec<Warning> {
         .chain(place)
         .collect();
     warnings.extend(free_arguments(rule, terms, kind));
+    if terms.confirm.is_none() && warnings.iter().any(|warning| warning.code.is_grave()) {
+        let sentence = "Nobody has to show that they are there: any program that runs under the user's account can use such a grant, unless a password confirms it.";
+        warnings.push(Warning { code: Code::Unconfirmed, sentence: sentence.to_owned() });
+    }
     warnings
 }
 

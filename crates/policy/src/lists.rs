@@ -103,6 +103,10 @@ pub struct Terms {
     /// Whether an account may decide for a user it is tied to.
     #[serde(default)]
     pub self_approval: bool,
+    /// Whether the user shows to be there. Left out where nobody has to, so that a computer which does not know it reads the
+    /// list as before; with it, such a computer refuses the whole.
+    #[serde(default, skip_serializing_if = "Confirm::is_none")]
+    pub confirm: Confirm,
 }
 
 impl Default for Terms {
@@ -118,6 +122,7 @@ impl Default for Terms {
             bounds: Bounds::default(),
             justification: JustificationNeeded::default(),
             self_approval: false,
+            confirm: Confirm::default(),
         }
     }
 }
@@ -218,6 +223,27 @@ impl RunsAs {
     /// Whether it is what documents mean that say nothing of it.
     pub fn is_root(&self) -> bool {
         *self == Self::Root
+    }
+}
+
+/// Whether users show that they are there, by their own password, before anything runs; from the freest to the strictest.
+/// Otherwise whatever runs under their account can use what they were granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confirm {
+    /// Nobody is asked.
+    #[default]
+    None,
+    /// Once a grant, at its first launch.
+    OncePerGrant,
+    /// At each launch.
+    EachLaunch,
+}
+
+impl Confirm {
+    /// Whether nobody is asked.
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
     }
 }
 

@@ -286,6 +286,7 @@ impl RequestRecord {
             },
             launches: offer.terms.launches,
             at_expiry: offer.terms.at_expiry,
+            confirm: offer.terms.confirm,
             policy: offer.policy,
         };
         Ok((decided, grant))

@@ -2,7 +2,8 @@
 //!
 //! With [`FromClient::Run`] come four descriptors: the working directory (O_PATH), standard input, output and error; with
 //! [`FromClient::Explain`] only the first. After [`ToClient::Starting`] the session speaks instead of the elevator, on
-//! the same connection; with a terminal, data frames carry its bytes both ways.
+//! the same connection; with a terminal, data frames carry its bytes both ways. Before that there is one kind of data frame
+//! only: what a user answers to [`ToClient::Prompt`], read by the process that asks PAM and by nobody else.
 
 use elevon_policy::application::Application;
 use elevon_policy::bounds::Bounds;
@@ -131,6 +132,20 @@ pub struct WindowSize {
 pub enum ToClient {
     /// Duration or justification are still needed; answered by [`FromClient::Answer`].
     Asking(Box<Asking>),
+    /// The user is to show that they are there, by their own password: prompts follow.
+    Confirm(Box<Confirm>),
+    /// PAM wants an answer; it comes as one data frame of the bytes that were typed, at most [`LONGEST_ANSWER`] of them.
+    Prompt {
+        /// In PAM's own words.
+        text: Text,
+        /// Whether nobody may see what is typed.
+        secret: bool,
+    },
+    /// PAM tells something.
+    Notice {
+        /// In its own words.
+        text: Text,
+    },
     /// A request waits for a decision.
     Pending {
         /// Which.
@@ -225,6 +240,21 @@ pub struct Asking {
     pub justification: JustificationNeeded,
     /// What this user wrote lately.
     pub recent: Vec<Text>,
+}
+
+/// Longest answer to [`ToClient::Prompt`], in bytes: PAM takes no longer one.
+pub const LONGEST_ANSWER: usize = 511;
+
+/// What a user confirms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirm {
+    /// What would run.
+    pub application: Application,
+    /// With which arguments.
+    pub argv: Vec<OsText>,
+    /// The policy that says so.
+    pub policy: Text,
 }
 
 /// Why something was not started.

@@ -46,7 +46,7 @@ fn main() -> Result<()> {
     match verb.as_str() {
         "say" => say(&Say::read(&words)?),
         "speak" => speak(&everything()?),
-        "listen" => listen(stdin().try_clone_to_owned()?.into(), None),
+        "listen" => listen(stdin().try_clone_to_owned()?.into(), None, None),
         "connect" => hand_over(),
         "repeat" => repeat(words.first().context("how often")?.parse()?),
         "time" => time(&words),
@@ -63,7 +63,15 @@ struct Say {
     by: String,
     then: Option<String>,
     more: Option<PathBuf>,
+    answer: Option<Answer>,
     linger: bool,
+}
+
+/// What is said to each prompt: these bytes, by this process or by another one.
+#[derive(Clone)]
+struct Answer {
+    bytes: PathBuf,
+    by_another: bool,
 }
 
 impl Say {
@@ -75,6 +83,7 @@ impl Say {
             by: String::new(),
             then: None,
             more: None,
+            answer: None,
             linger: false,
         };
         let mut words = words.iter();
@@ -86,6 +95,10 @@ impl Say {
                 "--by" => say.by = value()?,
                 "--then" => say.then = Some(value()?),
                 "--more" => say.more = Some(value()?.into()),
+                "--answer" => say.answer = Some(Answer { bytes: value()?.into(), by_another: false }),
+                "--answer-by-another" => {
+                    say.answer = Some(Answer { bytes: value()?.into(), by_another: true })
+                }
                 "--linger" => say.linger = true,
                 other => bail!("{other} is no option"),
             }
@@ -130,7 +143,7 @@ fn say(say: &Say) -> Result<()> {
     if say.linger {
         return Ok(std::thread::sleep(PATIENCE));
     }
-    listen(stream, say.more.clone())
+    listen(stream, say.more.clone(), say.answer.as_ref())
 }
 
 fn repeat(times: u32) -> Result<()> {
@@ -178,6 +191,26 @@ fn speak(bytes: &[u8]) -> Result<()> {
     send(stdout(), bytes, &fds, usize::MAX)
 }
 
+impl Answer {
+    fn send(&self, stream: &UnixStream) -> Result<()> {
+        let bytes = std::fs::read(&self.bytes)?;
+        if !self.by_another {
+            // Where the other side has heard enough, that is its answer.
+            let _ = send(stream, &bytes, &[], usize::MAX);
+            return Ok(());
+        }
+        let own = std::env::current_exe()?;
+        let mut child = Command::new(own)
+            .arg("speak")
+            .stdin(Stdio::piped())
+            .stdout(OwnedFd::from(stream.try_clone()?))
+            .spawn()?;
+        child.stdin.take().context("its input")?.write_all(&bytes)?;
+        child.wait()?;
+        Ok(())
+    }
+}
+
 fn send(socket: impl AsFd, bytes: &[u8], fds: &[OwnedFd], piece: usize) -> Result<()> {
     let mut first = true;
     for piece in bytes.chunks(piece.max(1)) {
@@ -199,7 +232,7 @@ fn send(socket: impl AsFd, bytes: &[u8], fds: &[OwnedFd], piece: usize) -> Resul
     Ok(())
 }
 
-fn listen(mut stream: UnixStream, mut more: Option<PathBuf>) -> Result<()> {
+fn listen(mut stream: UnixStream, mut more: Option<PathBuf>, answer: Option<&Answer>) -> Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut decoder = Decoder::new(UPLINK_LIMIT);
     let mut buffer = [0; 16 << 10];
@@ -209,6 +242,9 @@ fn listen(mut stream: UnixStream, mut more: Option<PathBuf>) -> Result<()> {
                 Frame { kind: Kind::Message, payload } => {
                     let text = String::from_utf8_lossy(&payload);
                     eprintln!("message {text}");
+                    if let (true, Some(answer)) = (text.contains("\"message\":\"prompt\""), answer) {
+                        answer.send(&stream)?;
+                    }
                     if text.contains("\"starting\"")
                         && let Some(more) = more.take()
                     {

@@ -17,7 +17,7 @@ use elevon_e2e::person::Person;
 use elevon_e2e::policy::{brisk_terms, folder, hash_of, privileged};
 use elevon_e2e::program::{Program, Ran, run};
 use elevon_e2e::site::Site;
-use elevon_policy::lists::{Launches, Terms, Way};
+use elevon_policy::lists::{Confirm, Launches, Terms, Way};
 use elevon_policy::rule::Rule;
 use elevon_policy::text::OsText;
 use elevon_wire::conversation::{FromClient, Run, Wait};
@@ -68,7 +68,8 @@ const CANARY: &str = "nobody changes this\n";
 
 impl Ground {
     /// Below the site's programs: `free` and everything in `deep` and /usr/bin run at once, `asked` needs someone to agree,
-    /// `once` likewise and for one launch, `noted` wants a justification, `once-noted` one for each launch. At home, `good` and `tool.sh` run at once by their
+    /// `once` likewise and for one launch, `noted` wants a justification, `once-noted` one for each launch,
+    /// `shown` the user's password at each launch, `shown-once` once for each grant, `shown-and-asked` someone's consent, too. At home, `good` and `tool.sh` run at once by their
     /// bytes. `evil` is on no list.
     fn set() -> Result<Self> {
         let site = Site::start()?;
@@ -80,6 +81,7 @@ impl Ground {
         let place = |name: &str, way, terms: Option<Terms>| -> Result<Rule> {
             Ok(Rule { elevate: Some(way), terms, ..folder(&site.programs.join(name), false)? })
         };
+        let confirmed = |confirm| Terms { confirm, ..brisk_terms() };
         let once = Terms { launches: Launches::Once, ..brisk_terms() };
         let automatic = |rule: Rule| Rule { elevate: Some(Way::Automatic), ..rule };
         let rules = vec![
@@ -88,6 +90,13 @@ impl Ground {
             place("once", Way::Approval, Some(once.clone()))?,
             place("once-noted", Way::Justification, Some(once))?,
             place("free", Way::Automatic, None)?,
+            place("shown-once", Way::Automatic, Some(confirmed(Confirm::OncePerGrant)))?,
+            place("shown", Way::Automatic, Some(confirmed(Confirm::EachLaunch)))?,
+            place(
+                "shown-and-asked",
+                Way::Approval,
+                Some(Terms { launches: Launches::Once, ..confirmed(Confirm::EachLaunch) }),
+            )?,
             automatic(folder(&site.programs.join("deep"), true)?),
             automatic(folder(Path::new("/usr/bin"), true)?),
             automatic(hash_of(&good)?),
@@ -193,6 +202,13 @@ impl Ground {
     /// Nothing was recorded, because nothing came to be asked.
     pub(crate) fn nothing_recorded(&mut self) -> Result<()> {
         self.recorded(&[])
+    }
+
+    /// Has the elevator forget which passwords were wrong lately: it is started anew.
+    pub(crate) fn forget_guesses(&mut self) -> Result<()> {
+        let mut elevator = self.site.elevator.take().context("it runs")?;
+        elevator.stop()?;
+        self.site.start_elevator()
     }
 
     // ---- attacking ----

@@ -20,6 +20,7 @@ mod kept;
 mod launch;
 mod oracle;
 mod pam;
+mod presence;
 mod resources;
 mod socket;
 mod terminal;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         contained::CASES,
         alone::CASES,
         capabilities::CASES,
+        presence::CASES,
     ];
     let words: Vec<String> = std::env::args().skip(1).collect();
     let named = |case: &&Case| {

@@ -49,7 +49,7 @@ fn with_service<T>(
 }
 
 /// The rig's own module; this makes it.
-fn hostile(ground: &Ground) -> Result<PathBuf> {
+pub(crate) fn hostile(ground: &Ground) -> Result<PathBuf> {
     let module = ground.site.programs.join("pam_hostile.so");
     if !module.exists() {
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/attacks/hostile.c");

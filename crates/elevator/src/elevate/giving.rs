@@ -54,6 +54,7 @@ impl Attempted<'_> {
             ends: Ends::At { end: now.after(duration) },
             launches: offer.terms.launches,
             at_expiry: offer.terms.at_expiry,
+            confirm: offer.terms.confirm,
             policy: offer.policy,
         })
     }

@@ -1,6 +1,7 @@
 //! The action this program is for, as a story: measure, decide, ask where policy says so, record, launch.
 
 mod asking;
+mod confirming;
 mod giving;
 mod keeping;
 mod refusals;
@@ -86,6 +87,8 @@ impl Attempted<'_> {
     /// Sees it through.
     pub(crate) fn see_through(mut self, line: &mut Connection) -> Result<Told, Lost> {
         let mut answered = Answered::Not;
+        // What the user's password was given for in this attempt.
+        let mut confirmed: Option<Application> = None;
         loop {
             // Answered while the program is measured; and again after each time somebody was waited for.
             let account = self.elevator.pam.ask(&self.elevator.spawner, &self.visitor.caller.user);
@@ -113,6 +116,15 @@ impl Attempted<'_> {
                         return Ok(Told::Last(refused));
                     }
                     answered = answered.by_policy(offered.application);
+                }
+                Verdict::Launch { grant, offer, .. }
+                    if confirmed.as_ref() != Some(&measured.application)
+                        && !self.elevator.holdings.to_confirm(grant, offer.terms.confirm).is_none() =>
+                {
+                    if let Some(refused) = self.confirm(line, &measured, grant, &offer)? {
+                        return Ok(Told::Last(refused));
+                    }
+                    confirmed = Some(measured.application);
                 }
                 Verdict::Launch { grant, end, offer } if self.run.component => {
                     return Ok(Told::Granted(ToClient::Granted {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use elevon_policy::decide::HeldGrant;
 use elevon_policy::grant::{Ends, Grant};
 use elevon_policy::id::GrantId;
-use elevon_policy::lists::Launches;
+use elevon_policy::lists::{Confirm, Launches};
 use elevon_policy::sheet::Sheet;
 use elevon_policy::text::Text;
 use elevon_policy::time::{Span, Timestamp};
@@ -39,7 +39,7 @@ impl Holdings {
             if started {
                 record(end).map_err(NotTaken::Io)?;
             }
-            let used = Used { end: Some(end), launched: used.launched + 1 };
+            let used = Used { end: Some(end), launched: used.launched + 1, ..used };
             self.change(&mut held, |local| local.used.insert(id, used)).map_err(NotTaken::Io)?;
         }
         Ok(Taken { grant, end })
@@ -82,6 +82,39 @@ impl Holdings {
             })
             .filter(|(_, end)| end.is_none_or(|end| end > now))
             .collect()
+    }
+
+    /// How a grant's user is to show that they are there: the stricter of what was granted and what policy says now; nobody has to
+    /// who did so once, where once is enough.
+    pub(crate) fn to_confirm(&self, id: GrantId, policy: Confirm) -> Confirm {
+        let held = self.held();
+        let sheet = held.documents.as_ref().map(|documents| Arc::clone(&documents.sheet));
+        let granted = sheet.and_then(|sheet| held.grant_in_force(&sheet, id)).map(|grant| grant.confirm);
+        let confirmed = held.local.used.get(&id).is_some_and(|used| used.confirmed.is_some());
+        match granted.unwrap_or_default().max(policy) {
+            Confirm::OncePerGrant if confirmed => Confirm::None,
+            confirm => confirm,
+        }
+    }
+
+    /// Whether a grant's user needs to show nothing more, where they cannot be asked: once a grant is all there can be.
+    pub(crate) fn has_confirmed(&self, id: GrantId, policy: Confirm) -> bool {
+        self.to_confirm(id, policy.min(Confirm::OncePerGrant)).is_none()
+            || self.held().local.used.get(&id).is_some_and(|used| used.confirmed.is_some())
+    }
+
+    /// A grant's user showed to be there.
+    pub(crate) fn confirmed(&self, id: GrantId) -> io::Result<()> {
+        let mut held = self.held();
+        let sheet = held.documents.as_ref().map(|documents| Arc::clone(&documents.sheet));
+        let Some(grant) = sheet.and_then(|sheet| held.grant_in_force(&sheet, id)) else {
+            return Ok(());
+        };
+        let last = match grant.ends {
+            Ends::At { end } => end,
+            Ends::AfterFirstLaunch { duration, latest_start } => latest_start.after(duration),
+        };
+        self.change(&mut held, |local| local.used.entry(id).or_default().confirmed = Some(last))
     }
 
     /// Whether a grant's user gave it back.

@@ -76,6 +76,9 @@ struct Made {
 struct Used {
     end: Option<Timestamp>,
     launched: u64,
+    /// Its user has shown to be there; until when that must not be forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    confirmed: Option<Timestamp>,
 }
 
 /// Nothing can be decided.

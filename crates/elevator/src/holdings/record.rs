@@ -46,7 +46,10 @@ impl Local {
                 self.grants.push((**grant).clone());
             }
             What::GrantStarted { grant, end } => {
-                self.used.entry(*grant).or_insert(Used { end: Some(*end), launched: 1 });
+                let used = self.used.entry(*grant).or_default();
+                if used.end.is_none() {
+                    *used = Used { end: Some(*end), launched: 1, ..*used };
+                }
             }
             What::GrantEnded { grant, .. } => {
                 self.given_back.entry(*grant).or_insert_with(|| event.at.after(GIVEN_BACK));

@@ -140,7 +140,7 @@ impl Local {
             Ends::At { end } => end > since,
             Ends::AfterFirstLaunch { duration, latest_start } => latest_start.after(duration) > since,
         });
-        self.used.retain(|_, used| used.end.is_some_and(|end| end > since));
+        self.used.retain(|_, used| used.end.max(used.confirmed).is_some_and(|end| end > since));
         self.given_back.retain(|_, until| *until > now);
     }
 }

@@ -7,8 +7,9 @@ use elevon_policy::text::Text;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::stack::SERVICE;
 use crate::files;
-use crate::syscall::pam::{Attempt, Code, Library, Style};
+use crate::syscall::pam::{Answers, Attempt, Code, Library, Style};
 
 /// Longer than a sentence to a user is, in bytes.
 const LONGEST_TOLD: usize = 300;
@@ -38,10 +39,10 @@ pub(crate) enum NotAdmitted {
 }
 
 /// PAM's codes that mean "no" (`security/_pam_types.h`); all others mean that something is broken.
-const PERMISSION_DENIED: Code = Code(6);
-const AUTHENTICATION_FAILED: Code = Code(7);
-const USER_UNKNOWN: Code = Code(10);
-const TOO_MANY_TRIES: Code = Code(11);
+pub(super) const PERMISSION_DENIED: Code = Code(6);
+pub(super) const AUTHENTICATION_FAILED: Code = Code(7);
+pub(super) const USER_UNKNOWN: Code = Code(10);
+pub(super) const TOO_MANY_TRIES: Code = Code(11);
 const NEW_PASSWORD_REQUIRED: Code = Code(12);
 const ACCOUNT_EXPIRED: Code = Code(13);
 const PASSWORD_EXPIRED: Code = Code(27);
@@ -71,9 +72,6 @@ fn begin<'a>(
     user: &CStr,
     told: &'a mut Vec<String>,
 ) -> Result<Attempt<'a>, NotAdmitted> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let folder = folder.map(|folder| CString::new(folder.as_os_str().as_bytes())).transpose();
-    let folder = folder.map_err(|_| failed("the folder of PAM's services has a NUL in its name"))?;
     let mut messages = 0;
     let answers = move |style: Style, text: &[u8]| {
         messages += 1;
@@ -83,8 +81,21 @@ fn begin<'a>(
         told.push(String::from_utf8_lossy(text.get(..LONGEST_TOLD).unwrap_or(text)).into_owned());
         Some(Zeroizing::new(Vec::new()))
     };
-    Attempt::begin(library, c"elevon", user, folder.as_deref(), Box::new(answers))
-        .map_err(|cause| failed(&cause))
+    attempt(library, folder, user, Box::new(answers)).map_err(|cause| failed(&cause))
+}
+
+/// Begins one with the service and from the folder that the stack was read from.
+pub(super) fn attempt<'a>(
+    library: &'a Library,
+    folder: Option<&Path>,
+    user: &CStr,
+    answers: Box<Answers<'a>>,
+) -> Result<Attempt<'a>, String> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let service = CString::new(SERVICE).map_err(|_| "the service has a NUL in its name")?;
+    let folder = folder.map(|folder| CString::new(folder.as_os_str().as_bytes())).transpose();
+    let folder = folder.map_err(|_| "the folder of PAM's services has a NUL in its name")?;
+    Attempt::begin(library, &service, user, folder.as_deref(), answers)
 }
 
 fn not_admitted(code: Code, told: Vec<String>, sentence: String) -> NotAdmitted {

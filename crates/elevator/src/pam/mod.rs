@@ -2,9 +2,12 @@
 //! answered meanwhile. Nothing of PAM ever runs in the elevator's own process.
 
 mod account;
+mod presence;
+mod proof;
 mod questions;
 mod stack;
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -20,6 +23,9 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 use rustix::time::Timespec;
 
 pub(crate) use self::account::NotAdmitted;
+pub(crate) use self::presence::NotPresent;
+use self::proof::Proofs;
+pub(crate) use self::proof::Unproven;
 pub(crate) use self::questions::run;
 use self::questions::{Answer, Made, Make, Question};
 pub(crate) use self::stack::SERVICE;
@@ -45,6 +51,8 @@ pub(crate) struct Pam {
     folder: Option<PathBuf>,
     /// On it one process is always asked for: the next question's.
     line: Mutex<Option<Connection>>,
+    /// Who is asked for a password, and whose were wrong.
+    proofs: Mutex<HashMap<u32, Proofs>>,
 }
 
 /// A question that was asked.
@@ -65,7 +73,7 @@ struct Process {
 impl Pam {
     /// With PAM's services in this folder or, where none is named, where PAM looks for them.
     pub(crate) fn new(folder: Option<PathBuf>) -> Self {
-        Self { folder, line: Mutex::new(None) }
+        Self { folder, line: Mutex::new(None), proofs: Mutex::default() }
     }
 
     /// Has the helper made, so that it is warm when it is first needed.
@@ -78,7 +86,7 @@ impl Pam {
     /// Asks whether this user's account may be used; the answer comes while other work is done.
     pub(crate) fn ask(&self, spawner: &Spawner, user: &User) -> Asked {
         let asked = self.process(spawner).and_then(|process| {
-            process.line.send(&Question { user: user.name.clone() }).map_err(io::Error::other)?;
+            process.line.send(&Question::Account { user: user.name.clone() }).map_err(io::Error::other)?;
             Ok(process)
         });
         Asked { asked, by: Uptime::now().after(PATIENCE) }

@@ -17,8 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use super::LIMIT;
 use super::account::{self, NotAdmitted};
+use super::presence::{self, NotPresent};
 use super::stack::Stack;
-use crate::connection::{Connection, Lost};
+use crate::connection::{Connection, Lost, Speaker};
 use crate::syscall::pam::{Library, clear_environment, keep_loaded};
 use crate::syscall::{self, Fork};
 
@@ -40,13 +41,27 @@ pub(super) enum Made {
 
 /// One question.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Question {
-    /// About whose account.
-    pub(super) user: Text,
+pub(super) enum Question {
+    /// Whether this user's account may be used; answered by [`Answer`].
+    Account { user: Text },
+    /// Whether it is really this user who sits there: with it comes the conversation with their client, on which only this
+    /// process counts. Answered by [`Progress`] until the end.
+    Presence { user: Text, client: Speaker },
 }
 
-/// Its answer.
+/// Whether an account may be used.
 pub(super) type Answer = Result<(), NotAdmitted>;
+
+/// How far the proof of a presence is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Progress {
+    /// The person is waited for.
+    Waits,
+    /// The modules are.
+    Works,
+    /// It is over.
+    Over(Result<(), NotPresent>),
+}
 
 /// Becomes the helper, in the forked child.
 pub(crate) fn run(line: OwnedFd) -> ! {
@@ -170,18 +185,30 @@ fn be_asked(mut line: Connection, folder: Option<&Path>, loaded: &Loaded) -> ! {
     syscall::reset_signals();
     // Ahead of the question, which then only looks whether the files are still the same.
     let prepared = Prepared::new(folder, loaded);
-    if let Ok(Question { user }) = line.receive() {
+    if let Ok(question) = line.receive::<Question>() {
         let prepared = match prepared {
             Ok(prepared) if prepared.is_current() => Ok(prepared),
             _ => Prepared::new(folder, loaded),
         };
-        let answer: Answer = match (ready, prepared) {
-            (Err(errno), _) => Err(account::failed(&errno.to_string())),
-            (_, Err(cause)) => Err(NotAdmitted::Failed { cause }),
-            (_, Ok(Prepared { library, .. })) => account::check(library, folder, &user),
+        let library = match (ready, prepared) {
+            (Err(errno), _) => Err(errno.to_string()),
+            (_, prepared) => prepared.map(|prepared| prepared.library),
         };
         // Whoever asked may have lost patience.
-        let _ = line.send(&answer);
+        let _ = match question {
+            Question::Account { user } => {
+                let answer: Answer = library
+                    .map_err(|cause| NotAdmitted::Failed { cause })
+                    .and_then(|library| account::check(library, folder, &user));
+                line.send(&answer)
+            }
+            Question::Presence { user, client } => {
+                let over = library
+                    .map_err(|cause| NotPresent::Failed { cause })
+                    .and_then(|library| presence::prove(library, folder, &user, client, &mut line));
+                line.send(&Progress::Over(over))
+            }
+        };
     }
     syscall::exit_now(0)
 }

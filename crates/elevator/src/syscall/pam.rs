@@ -80,6 +80,7 @@ pub(crate) struct Library {
     start: Start,
     start_in: Option<StartIn>,
     account: Act,
+    authenticate: Act,
     end: Act,
     item: Item,
     set_item: SetItem,
@@ -104,6 +105,7 @@ impl Library {
                     .ok()
                     .map(|found| std::mem::transmute::<*mut c_void, StartIn>(found)),
                 account: std::mem::transmute::<*mut c_void, Act>(symbol(handle, c"pam_acct_mgmt")?),
+                authenticate: std::mem::transmute::<*mut c_void, Act>(symbol(handle, c"pam_authenticate")?),
                 end: std::mem::transmute::<*mut c_void, Act>(symbol(handle, c"pam_end")?),
                 item: std::mem::transmute::<*mut c_void, Item>(symbol(handle, c"pam_get_item")?),
                 set_item: std::mem::transmute::<*mut c_void, SetItem>(symbol(handle, c"pam_set_item")?),
@@ -225,6 +227,13 @@ impl<'a> Attempt<'a> {
     pub(crate) fn account(&mut self) -> Result<(), Code> {
         // SAFETY: the handle is live.
         self.last = unsafe { (self.library.account)(self.handle, 0) };
+        self.told()
+    }
+
+    /// Whether it is really this user who answers.
+    pub(crate) fn authenticate(&mut self) -> Result<(), Code> {
+        // SAFETY: the handle is live.
+        self.last = unsafe { (self.library.authenticate)(self.handle, 0) };
         self.told()
     }
 

@@ -9,7 +9,7 @@ use elevon_policy::grant::{Ends, Grant, GrantRecord, GrantedApplication, Granted
 use elevon_policy::group::{CustomGroup, Member, Members};
 use elevon_policy::id::Version;
 use elevon_policy::lint::Code;
-use elevon_policy::lists::{AtExpiry, Covers, Launches, RunsAs, Starts, Terms, Way};
+use elevon_policy::lists::{AtExpiry, Confirm, Covers, Launches, RunsAs, Starts, Terms, Way};
 use elevon_policy::request::{Decision, ElevationRequest, LapseReason, RequestRecord, RequestState};
 use elevon_policy::rule::{Listed, Recognises, Rule};
 use elevon_policy::sheet::{Answer, AnswerOutcome, ChainHead, Lock, LockedOut, Sheet};
@@ -122,6 +122,7 @@ fn every_kind_of_grant() -> Vec<Grant> {
             at_expiry: AtExpiry::Finish,
             runs_as: RunsAs::SameUser,
             bounds: every_bound(),
+            confirm: Confirm::OncePerGrant,
             ..grant(1, &[])
         },
         Grant {

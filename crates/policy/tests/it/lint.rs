@@ -2,7 +2,7 @@
 
 use elevon_policy::bounds::{Bounds, Containment};
 use elevon_policy::lint::{Code, of_allowlist, of_privileged, of_rule};
-use elevon_policy::lists::{Covers, RunsAs, Terms, Way};
+use elevon_policy::lists::{Confirm, Covers, PrivilegedApplicationList, RunsAs, Terms, Way};
 use elevon_policy::rule::{Listed, Outcome, Recognises, Rule};
 use elevon_policy::text::Text;
 
@@ -10,6 +10,11 @@ use crate::samples::*;
 
 fn codes(rule: &Rule, terms: &Terms) -> Vec<Code> {
     of_rule(rule, terms).into_iter().map(|warning| warning.code).collect()
+}
+
+/// Somebody has to be there.
+fn confirmed() -> Terms {
+    Terms { confirm: Confirm::OncePerGrant, ..Terms::default() }
 }
 
 fn named(name: &str) -> Rule {
@@ -41,15 +46,15 @@ fn rules_that_let_through_more_than_they_seem_to_are_told() {
         (folder_rule("/tmpfiles", true), &[]),
     ];
     for (rule, expected) in cases {
-        assert_eq!(codes(&rule, &Terms::default()), expected, "{:?}", rule.recognises);
+        assert_eq!(codes(&rule, &confirmed()), expected, "{:?}", rule.recognises);
         let denies = Rule { outcome: Outcome::Deny, ..rule };
-        assert!(codes(&denies, &Terms::default()).is_empty());
+        assert!(codes(&denies, &confirmed()).is_empty());
     }
-    let any = Terms { arguments: Covers::AnyArguments, ..Terms::default() };
+    let any = Terms { arguments: Covers::AnyArguments, ..confirmed() };
     assert_eq!(codes(&named("bash"), &any), [EqualsRoot, FreeArguments]);
     assert_eq!(codes(&named("tcpdump"), &any), [FreeArguments]);
     for (listed, terms, expected) in [
-        (beginning(named("apt-get"), &["install"]), Terms::default(), &[EqualsRoot, FreeArguments][..]),
+        (beginning(named("apt-get"), &["install"]), confirmed(), &[EqualsRoot, FreeArguments][..]),
         (with_patterns(named("apt-get"), &["install", "nginx*"]), any.clone(), &[EqualsRoot]),
         (exactly(named("apt-get"), &["update"]), any, &[EqualsRoot]),
     ] {
@@ -59,9 +64,21 @@ fn rules_that_let_through_more_than_they_seem_to_are_told() {
 }
 
 #[test]
+fn what_equals_root_should_be_confirmed() {
+    let free = Terms::default();
+    for rule in [named("bash"), folder_rule("/usr/bin", false), vendor_rule("Debian", true)] {
+        assert!(codes(&rule, &free).contains(&Code::Unconfirmed), "{:?}", rule.recognises);
+        assert!(!codes(&rule, &confirmed()).contains(&Code::Unconfirmed), "{:?}", rule.recognises);
+    }
+    assert_eq!(codes(&named("tcpdump"), &free), []);
+    assert!(!Code::Unconfirmed.is_grave());
+}
+
+#[test]
 fn warnings_name_their_rule_and_read_alone() {
     let rules = || [Listed::Rule(named("tcpdump")), unreadable(), folder("/usr"), deny(named("bash"))];
-    let warnings = of_privileged(&list(1, Way::Approval, rules()));
+    let warnings =
+        of_privileged(&PrivilegedApplicationList { terms: confirmed(), ..list(1, Way::Approval, rules()) });
     assert_eq!(
         warnings.iter().map(|(at, warning)| (*at, warning.code)).collect::<Vec<_>>(),
         [(2, Code::HoldsShells)]

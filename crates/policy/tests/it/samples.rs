@@ -13,7 +13,7 @@ use elevon_policy::grant::{Ends, Grant, GrantedApplication, GrantedArguments, Or
 use elevon_policy::group::Member;
 use elevon_policy::id::{ComputerId, Version};
 use elevon_policy::lists::{
-    ApplicationList, AppliesTo, AtExpiry, Launches, PrivilegedApplicationList, RunsAs, Terms, Way,
+    ApplicationList, AppliesTo, AtExpiry, Confirm, Launches, PrivilegedApplicationList, RunsAs, Terms, Way,
 };
 use elevon_policy::pattern::Pattern;
 use elevon_policy::rule::{ArgumentPattern, Listed, Outcome, Recognises, Rule};
@@ -322,6 +322,7 @@ pub(crate) fn grant(digest: u8, argv: &[&str]) -> Grant {
         ends: Ends::At { end: in_minutes(30) },
         launches: Launches::Any,
         at_expiry: AtExpiry::default(),
+        confirm: Confirm::None,
         policy: PolicyReference { policy: id(1), version: Version::FIRST, rule: Some(id(70)) },
     }
 }

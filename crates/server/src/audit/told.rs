@@ -354,6 +354,8 @@ fn refused(reason: DenyReason) -> &'static str {
         DenyReason::AccountRefused => "PAM does not admit the user now",
         DenyReason::PamFailed => "PAM could not be asked",
         DenyReason::LayerMissing => "policy keeps it to less than root may do, and the computer cannot",
+        DenyReason::PasswordWrong => "the password was wrong",
+        DenyReason::NotConfirmed => "nobody gave the user's password",
     }
 }
 

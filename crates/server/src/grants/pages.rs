@@ -6,7 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use elevon_policy::grant::{Ends, GrantState, GrantedApplication, GrantedArguments, Origin};
 use elevon_policy::id::GrantId;
-use elevon_policy::lists::{AtExpiry, Launches};
+use elevon_policy::lists::{AtExpiry, Confirm, Launches};
 use elevon_policy::text::Text;
 
 use super::Row;
@@ -96,6 +96,15 @@ impl GrantPage {
 
     fn is_of_component(&self) -> bool {
         matches!(self.row.record.grant.application, GrantedApplication::Component { .. })
+    }
+
+    /// Whether the user has to be there, as the end of how it runs.
+    fn confirmed(&self) -> &'static str {
+        match self.row.record.grant.confirm {
+            Confirm::None => "",
+            Confirm::OncePerGrant => "; the user gives their password once, on the computer",
+            Confirm::EachLaunch => "; the user gives their password at each launch",
+        }
     }
 
     fn at_expiry(&self) -> String {

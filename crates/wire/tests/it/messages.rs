@@ -15,8 +15,8 @@ use elevon_wire::channel::{
     Enroll, Enrolled, Events, State, StateQuestion, Stored, TimeQuestion, TimeStatement,
 };
 use elevon_wire::conversation::{
-    Asking, Explained, FromClient, GrantStatus, LaunchStatus, Refused, RequestStatus, Run, Status, ToClient,
-    Wait, WindowSize,
+    Asking, Confirm, Explained, FromClient, GrantStatus, LaunchStatus, Refused, RequestStatus, Run, Status,
+    ToClient, Wait, WindowSize,
 };
 use elevon_wire::frame::{Decoder, Frame, MESSAGE_LIMIT, Malformed};
 use elevon_wire::signed::{PublicKey, Purpose, Signed};
@@ -173,6 +173,13 @@ fn to_the_client() {
                 justification: JustificationNeeded::default(),
                 recent: vec![Text::new("ticket 4711")],
             })),
+            ToClient::Confirm(Box::new(Confirm {
+                application: application.clone(),
+                argv: argv.clone(),
+                policy: Text::new("tools"),
+            })),
+            ToClient::Prompt { text: Text::new("Password: "), secret: true },
+            ToClient::Notice { text: Text::new("2 tries left") },
             ToClient::Pending {
                 request: id(60),
                 joined: false,

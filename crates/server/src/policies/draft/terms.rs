@@ -3,7 +3,7 @@
 use elevon_policy::bounds::{Bounds, Children, Containment, Contradiction, Limits};
 use elevon_policy::capability::Capabilities;
 use elevon_policy::lists::{
-    AtExpiry, Covers, Durations, JustificationNeeded, Launches, RunsAs, Starts, Terms,
+    AtExpiry, Confirm, Covers, Durations, JustificationNeeded, Launches, RunsAs, Starts, Terms,
 };
 use elevon_policy::text::OsText;
 use elevon_policy::time::Span;
@@ -52,6 +52,14 @@ pub(super) fn write(form: &mut Form, at: &str, terms: &Terms) {
     write_bounds(&mut set, &terms.bounds);
     set("justification_minimum", &terms.justification.minimum.to_string());
     set("justification_maximum", &terms.justification.maximum.to_string());
+    set(
+        "confirm",
+        match terms.confirm {
+            Confirm::None => "none",
+            Confirm::OncePerGrant => "once_per_grant",
+            Confirm::EachLaunch => "each_launch",
+        },
+    );
     if terms.self_approval {
         set("self_approval", "yes");
     }
@@ -101,6 +109,11 @@ pub(super) fn read(form: &mut Form, at: &str) -> Option<Terms> {
         bounds: bounds?,
         justification: justification?,
         self_approval: form.has(format!("{at}self_approval")),
+        confirm: match form.text(format!("{at}confirm")) {
+            "once_per_grant" => Confirm::OncePerGrant,
+            "each_launch" => Confirm::EachLaunch,
+            _ => Confirm::None,
+        },
     })
 }
 
