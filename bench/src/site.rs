@@ -152,6 +152,7 @@ fn what(number: usize, launch: LaunchId, now: Timestamp) -> What {
             end: now.after(Span::from_mins(15)),
             runs_as: RunsAs::Root,
             layers: Layers { cgroup: true, subreaper: true, own_deadline: true, ..Layers::default() },
+            login: None,
         },
         1 => What::LaunchEnded { launch, grant, user, reason: EndReason::Exited, exit: Some(Exit::Code(0)) },
         _ => What::LaunchRefused {
@@ -162,6 +163,7 @@ fn what(number: usize, launch: LaunchId, now: Timestamp) -> What {
             reason: DenyReason::NotListed,
             policy: Some(policy),
             missing: None,
+            origin: None,
         },
     }
 }

@@ -120,8 +120,7 @@ impl Prompt {
 pub(crate) fn confirmation(confirm: &Confirm, style: Style) -> String {
     let Style { bold, plain, .. } = style;
     let application = &confirm.application;
-    let end =
-        if application.component.is_some() { "before polkit lets you" } else { "before it runs as root" };
+    let end = if application.component.is_some() { "before polkit lets you" } else { "before it starts" };
     let mut text = format!("{bold}{}{plain} wants your password {end}\n", application.name().visible());
     for (label, value) in facts(application, &confirm.argv) {
         text.push_str(&format!("  {label:<12}{value}\n"));

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use elevon_policy::application::User;
-use elevon_policy::event::DenyReason;
+use elevon_policy::event::{DenyReason, Nested};
 use elevon_policy::text::Text;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::{set_socket_passcred, socket_peercred};
@@ -14,7 +14,7 @@ use rustix::time::Timespec;
 
 use crate::connection::Speaker;
 use crate::files;
-use crate::launch::{containment, limits};
+use crate::launch::{containment, credentials, limits};
 use crate::launches::Launches;
 use crate::measure::Caller;
 use crate::syscall;
@@ -25,6 +25,8 @@ pub(crate) struct Visitor {
     pub(crate) caller: Caller,
     /// The process.
     pub(crate) speaker: Speaker,
+    /// The log-in it came by, where it came by one.
+    pub(crate) login: Option<u32>,
 }
 
 /// A process that is not spoken with.
@@ -36,9 +38,9 @@ pub(crate) enum Stranger {
     /// It lives under narrower rules than the elevator, which elevating would lift.
     #[error("the process that called is confined: {0}")]
     Confined(&'static str),
-    /// It runs elevated itself.
+    /// It runs elevated itself, under this launch as far as that is known.
     #[error("the process that called runs elevated itself")]
-    Nested,
+    Nested(Option<Nested>),
     /// Its account has no name.
     #[error("user {0} has no name on this computer")]
     Nameless(u32),
@@ -53,7 +55,15 @@ impl Stranger {
         match self {
             Self::Gone | Self::Nameless(_) | Self::Io(_) => DenyReason::CallerUnknown,
             Self::Confined(_) => DenyReason::CallerConfined,
-            Self::Nested => DenyReason::Nested,
+            Self::Nested(_) => DenyReason::Nested,
+        }
+    }
+
+    /// The launch that it came from.
+    pub(crate) fn origin(&self) -> Option<Nested> {
+        match self {
+            Self::Nested(origin) => origin.clone(),
+            _ => None,
         }
     }
 
@@ -62,7 +72,7 @@ impl Stranger {
         match self {
             Self::Gone | Self::Io(_) => "try again",
             Self::Confined(_) => "start it from a session outside the sandbox or container",
-            Self::Nested => "start it from a session that is not elevated, or run the program directly",
+            Self::Nested(_) => "start it from a session that is not elevated, or run the program directly",
             Self::Nameless(_) => "ask an administrator to look at the account database",
         }
     }
@@ -116,13 +126,14 @@ pub(crate) fn identify(
     };
     let number = pid.as_raw_nonzero().get();
     let confinement = confinement_of(&number.to_string()).map_err(|_| Stranger::Gone)?;
-    let nested = is_elevated(number, launches, spawner);
+    let nested = elevated(number, launches, spawner);
+    let login = credentials::login_of(&number.to_string());
     // Only now is it sure that what was read is about the process that connected, and no later one of its number.
     if has_ended(&process)? {
         return Err(Stranger::Gone);
     }
-    if nested {
-        return Err(Stranger::Nested);
+    if let Some(origin) = nested {
+        return Err(Stranger::Nested(origin));
     }
     if let Some(why) = own.is_exceeded_by(&confinement) {
         return Err(Stranger::Confined(why));
@@ -135,21 +146,23 @@ pub(crate) fn identify(
     Ok(Visitor {
         caller: Caller { user: User { uid, name }, gid, groups },
         speaker: Speaker { pid: u32::try_from(number).unwrap_or(0), uid },
+        login,
     })
 }
 
-/// Whether a process was started by a session of ours: it is in our cgroups, or it descends from the spawner, or from a
-/// session that outlived the elevator that made it.
-fn is_elevated(pid: i32, launches: &Launches, spawner: i32) -> bool {
+/// The launch of a process that was started by a session of ours, as far as it is known which: the process is in our cgroups, or
+/// it descends from the spawner, or from a session that outlived the elevator that made it. Nothing for any other process.
+fn elevated(pid: i32, launches: &Launches, spawner: i32) -> Option<Option<Nested>> {
     let cgroup = files::read_kernel(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let folder = containment::cgroups().and_then(|folder| folder.file_name()).and_then(|name| name.to_str());
-    let in_cgroup = folder.is_some_and(|folder| {
-        let place = cgroup.lines().find_map(|line| line.strip_prefix("0::"));
-        place.is_some_and(|place| place.split('/').any(|part| part == folder || part == limits::FOLDER))
-    });
-    let mut ancestors =
-        std::iter::successors(Some(pid), |pid| containment::parent_of(*pid).filter(|pid| *pid > 1));
-    in_cgroup || ancestors.any(|pid| pid == spawner || launches.includes_session(pid))
+    let place = cgroup.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+    let in_cgroup =
+        folder.is_some_and(|folder| place.split('/').any(|part| part == folder || part == limits::FOLDER));
+    let ancestors: Vec<i32> =
+        std::iter::successors(Some(pid), |pid| containment::parent_of(*pid).filter(|pid| *pid > 1)).collect();
+    let origin = launches.origin(&ancestors, place);
+    let elevated = in_cgroup || origin.is_some() || ancestors.contains(&spawner);
+    elevated.then_some(origin)
 }
 
 fn has_ended(process: &OwnedFd) -> io::Result<bool> {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use elevon_policy::application::{Application, User};
-use elevon_policy::event::{EndReason, Exit};
+use elevon_policy::event::{EndReason, Exit, Nested};
 use elevon_policy::id::{GrantId, LaunchId};
 use elevon_policy::text::OsText;
 use elevon_policy::time::{Span, Timestamp};
@@ -197,9 +197,16 @@ impl Launches {
         self.live().values().map(|live| live.launch.clone()).collect()
     }
 
-    /// Whether this process is a session.
-    pub(crate) fn includes_session(&self, pid: i32) -> bool {
-        self.live().values().any(|live| live.launch.session.is_some_and(|session| session.pid == pid))
+    /// The launch that a process belongs to, by its session among these ancestors or by its cgroup.
+    pub(crate) fn origin(&self, ancestors: &[i32], cgroup: &str) -> Option<Nested> {
+        let is_in = |launch: &Launch| {
+            let name = launch.cgroup.as_ref().and_then(|folder| folder.file_name()?.to_str());
+            launch.session.is_some_and(|session| ancestors.contains(&session.pid))
+                || name.is_some_and(|name| cgroup.split('/').any(|part| part == name))
+        };
+        let live = self.live();
+        let launch = live.values().map(|live| &live.launch).find(|launch| is_in(launch))?;
+        Some(Nested { launch: launch.launch, user: launch.user.clone() })
     }
 
     /// Tells the sessions of a grant to end their trees.

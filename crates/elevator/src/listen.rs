@@ -210,6 +210,7 @@ fn turn_away(elevator: &Elevator, socket: OwnedFd, stranger: &Stranger) {
         reason: stranger.deny_reason(),
         policy: None,
         missing: None,
+        origin: stranger.origin(),
     };
     if let Err(error) = elevator.record(refused) {
         eprintln!("elevon-elevator: a refusal could not be recorded: {error}");

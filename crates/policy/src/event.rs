@@ -178,6 +178,9 @@ pub enum What {
         runs_as: RunsAs,
         /// Which layers hold it, and will end it.
         layers: Layers,
+        /// The log-in that its user came by, which the kernel keeps for it (`loginuid`), where they came by one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        login: Option<u32>,
     },
     /// It is over: nothing of its process tree runs any more.
     #[serde(rename = "launch.ended")]
@@ -227,6 +230,9 @@ pub enum What {
         /// The layer that policy demands and that cannot be had.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         missing: Option<Text>,
+        /// Where it came from, where that runs elevated itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<Nested>,
     },
 
     // ---- recorded by the server ----
@@ -681,6 +687,15 @@ pub enum Witnessed {
     Computer,
     /// The server's events, as far as its last checkpoint goes.
     Server,
+}
+
+/// The launch that something came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nested {
+    /// The launch.
+    pub launch: LaunchId,
+    /// Its user.
+    pub user: User,
 }
 
 /// The layers that hold a process tree, and end it.

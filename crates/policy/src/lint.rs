@@ -122,7 +122,9 @@ pub fn of_rule(rule: &Rule, terms: &Terms) -> Vec<Warning> {
         .chain(place)
         .collect();
     warnings.extend(free_arguments(rule, terms, kind));
-    if terms.confirm.is_none() && warnings.iter().any(|warning| warning.code.is_grave()) {
+    // Full root: what is kept to less does not become more by being used by another program of the same user.
+    let is_root = |code| matches!(code, Code::EqualsRoot | Code::HoldsShells | Code::AllOfVendor);
+    if terms.confirm.is_none() && warnings.iter().any(|warning| is_root(warning.code)) {
         let sentence = "Nobody has to show that they are there: any program that runs under the user's account can use such a grant, unless a password confirms it.";
         warnings.push(Warning { code: Code::Unconfirmed, sentence: sentence.to_owned() });
     }

@@ -41,6 +41,7 @@ crate::cases! {
     Shared fifty_at_once_under_grants_of_their_own_all_start,
     Shared umask_limits_and_personality_stay_outside,
     Shared an_elevated_program_cannot_elevate_further,
+    Shared the_log_in_goes_along,
     Shared the_same_user_cannot_touch_what_runs,
     Shared durations_that_are_none_are_refused,
 }
@@ -472,8 +473,49 @@ fn an_elevated_program_cannot_elevate_further(ground: &mut Ground) -> Result<Str
         expected.extend([("launch.started", ""), ("launch.refused", "nested")]);
     }
     fs::remove_file(name)?;
+    // Each is on record with the launch that it came from.
+    let fresh = ground.fresh()?;
+    let refused = fresh.iter().filter(|event| event.kind == "launch.refused");
+    let started: BTreeSet<String> = fresh
+        .iter()
+        .filter(|event| event.kind == "launch.started")
+        .map(|event| event.data["launch"].to_string())
+        .collect();
+    let origins: BTreeSet<String> = refused
+        .inspect(|event| assert_eq!(event.data["origin"]["user"]["name"], ground.site.alice.name.as_str()))
+        .map(|event| event.data["origin"]["launch"].to_string())
+        .collect();
+    ensure!(origins == started, "the refusals name {origins:?}, the launches are {started:?}");
     ground.recorded(&expected)?;
     Ok("nested, as alice and as root, whatever its name".into())
+}
+
+/// What the kernel's own audit says of a process names who logged in, also where that runs as root.
+fn the_log_in_goes_along(ground: &mut Ground) -> Result<String> {
+    let alice = ground.site.alice.uid;
+    let show = ["run", "--", "/usr/bin/cat", "/proc/self/loginuid"];
+    let logged_in = |login: &str| -> Result<String> {
+        let client = ground.site.elevon(&ground.site.alice, &show)?;
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "echo $0 >/proc/self/loginuid && exec \"$@\"", login]);
+        command.arg(client.get_program()).args(client.get_args()).env_clear().current_dir("/");
+        command.envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Ok(run(&mut command, b"")?.expect(0).text())
+    };
+    let seen = logged_in(&alice.to_string())?;
+    ensure!(seen == alice.to_string(), "the program's log-in is {seen}");
+    let without = ground.elevated(&show[2..])?.expect(0).text();
+    let own = fs::read_to_string("/proc/self/loginuid")?;
+    ensure!(without == own, "without a log-in it is {without}");
+    let fresh = ground.fresh()?;
+    let recorded: Vec<_> = fresh
+        .iter()
+        .filter(|event| event.kind == "launch.started")
+        .map(|event| &event.data["login"])
+        .collect();
+    ensure!(recorded.first().is_some_and(|login| **login == alice), "recorded: {recorded:?}");
+    ground.recorded(&[("launch.started", ""), ("launch.started", "")])?;
+    Ok(format!("loginuid {seen}, and on record"))
 }
 
 fn the_same_user_cannot_touch_what_runs(ground: &mut Ground) -> Result<String> {

@@ -120,6 +120,7 @@ impl Attempted<'_> {
             reason,
             policy,
             missing: None,
+            origin: None,
         });
     }
 

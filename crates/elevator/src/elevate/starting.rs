@@ -164,6 +164,7 @@ impl Attempted<'_> {
             account: kept.account,
             bounds: kept.bounds,
             inside: kept.inside,
+            login: self.visitor.login,
         };
         Ok((plan, descriptors))
     }
@@ -193,5 +194,6 @@ fn launch_started(launch: &Launch, plan: &Plan, offer: &Offer) -> What {
         end: launch.end,
         runs_as: plan.identity.runs_as,
         layers: containment::layers_of(plan.identity.runs_as, &plan.bounds),
+        login: plan.login,
     }
 }

@@ -14,7 +14,24 @@ use rustix::thread::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::syscall;
+use crate::{files, syscall};
+
+/// What the kernel says where there was no log-in.
+const NO_LOGIN: u32 = u32::MAX;
+
+/// The log-in that a process came by (`loginuid`, see audit(7)), by its number or `self`.
+pub(crate) fn login_of(process: &str) -> Option<u32> {
+    let login = files::read_kernel(format!("/proc/{process}/loginuid")).ok()?;
+    login.trim().parse().ok().filter(|login| *login != NO_LOGIN)
+}
+
+/// Has the kernel's audit go on to name the one who logged in, whoever the program runs as. A kernel without audit has nothing to
+/// keep, and one that forbids it says so in its own record; ours has the log-in either way.
+pub(crate) fn keep_login(login: Option<u32>) {
+    if login_of("self") != login {
+        let _ = std::fs::write("/proc/self/loginuid", login.unwrap_or(NO_LOGIN).to_string());
+    }
+}
 
 /// Whose rights they are.
 #[derive(Debug, Clone, Serialize, Deserialize)]

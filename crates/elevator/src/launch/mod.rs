@@ -69,6 +69,8 @@ pub(crate) struct Plan {
     pub(crate) bounds: Bounds,
     /// What it sees, where it is contained.
     pub(crate) inside: Option<Inside>,
+    /// The log-in that its user came by, where they came by one.
+    pub(crate) login: Option<u32>,
 }
 
 impl Plan {

@@ -55,6 +55,7 @@ fn prepare(start: &Start<'_>) -> io::Result<Vec<CString>> {
         // SIGTTOU is ignored until the signals are reset, so this does not stop the process.
         tcsetpgrp(terminal, rustix::process::getpid())?;
     }
+    credentials::keep_login(start.plan.login);
     fchdir(start.directory)?;
     umask(Mode::from_raw_mode(start.plan.umask & 0o777));
     let mut safe: Vec<OwnedFd> = Vec::new();

@@ -1,10 +1,12 @@
 //! The shape of the documents that are signed and stored. `tests/golden/` holds it; a change there is a change of what
 //! computers and servers of different versions say to each other. `cargo xtask bless` accepts one.
 
-use elevon_policy::application::{Application, Package, PackageSystem, Vendor};
+use elevon_policy::application::{Application, Package, PackageSystem, User, Vendor};
 use elevon_policy::bounds::{Bounds, Children, Containment, Limits};
 use elevon_policy::bundle::{Bundle, Deployed, DeployedTo};
-use elevon_policy::event::{By, DenyReason, EndReason, Event, Exit, Layers, LimitLayer, What, Witnessed};
+use elevon_policy::event::{
+    By, DenyReason, EndReason, Event, Exit, Layers, LimitLayer, Nested, What, Witnessed,
+};
 use elevon_policy::grant::{Ends, Grant, GrantRecord, GrantedApplication, GrantedArguments, Origin};
 use elevon_policy::group::{CustomGroup, Member, Members};
 use elevon_policy::id::Version;
@@ -201,6 +203,7 @@ fn events() -> Vec<What> {
             end: in_minutes(30),
             runs_as: RunsAs::Root,
             layers,
+            login: Some(1000),
         },
         What::LaunchStarted {
             launch: id(41),
@@ -213,6 +216,7 @@ fn events() -> Vec<What> {
             end: in_minutes(30),
             runs_as: RunsAs::SameUser,
             layers: every_layer,
+            login: None,
         },
         What::LaunchEnded {
             launch: id(40),
@@ -237,6 +241,7 @@ fn events() -> Vec<What> {
             reason: DenyReason::Blocked,
             policy: Some(policy),
             missing: None,
+            origin: None,
         },
         What::LaunchRefused {
             user: alice(),
@@ -245,7 +250,18 @@ fn events() -> Vec<What> {
             argv: os(&["tool"]),
             reason: DenyReason::LayerMissing,
             policy: Some(policy),
+            origin: None,
             missing: Some(Text::new("Landlock of version 6 or later")),
+        },
+        What::LaunchRefused {
+            user: User { uid: 0, name: Text::new("root") },
+            path: OsText::default(),
+            sha256: None,
+            argv: Vec::new(),
+            reason: DenyReason::Nested,
+            policy: None,
+            missing: None,
+            origin: Some(Nested { launch: id(40), user: alice() }),
         },
         What::ComputerEnrolled { computer: desk(), host_name: Text::new("desk"), token: id(30) },
         What::ComputerRefused { computer: desk(), cause: Text::new("a gap") },

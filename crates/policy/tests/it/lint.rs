@@ -99,12 +99,12 @@ fn what_is_kept_to_less_than_root_does_not_equal_root() {
     use Code::{DecisiveFolder, EqualsRoot, HoldsShells, RootCapability};
     let contained = |folders: &[&str]| Terms {
         bounds: Bounds { containment: Containment::Contained { writable: os(folders) }, ..Bounds::default() },
-        ..Terms::default()
+        ..confirmed()
     };
     let as_user = |capabilities: &str| Terms {
         runs_as: RunsAs::SameUser,
         bounds: Bounds { capabilities: capabilities.parse().expect("known"), ..Bounds::default() },
-        ..Terms::default()
+        ..confirmed()
     };
     let shells = folder_rule("/usr/bin", false);
     assert_eq!(codes(&named("bash"), &contained(&["/srv/out"])), []);

@@ -189,12 +189,13 @@ impl Teller {
                 component.visible(),
                 clock(*end, event.at)
             ),
-            What::LaunchRefused { user, path, reason, .. } => format!(
-                "{} on {on} was refused {}: {}",
-                user.name.visible(),
-                path.file_name().visible(),
-                refused(*reason)
-            ),
+            What::LaunchRefused { user, path, reason, origin, .. } => {
+                let from = origin.as_ref().map_or_else(String::new, |origin| {
+                    format!(", under a launch of {}", origin.user.name.visible())
+                });
+                let (name, place) = (user.name.visible(), path.file_name());
+                format!("{name} on {on} was refused {}: {}{from}", place.visible(), refused(*reason))
+            }
             What::ComputerEnrolled { host_name, .. } => format!("{} was enrolled", host_name.visible()),
             What::ComputerRefused { .. } => {
                 format!("Something that {on} sent was refused; nothing of it was stored")

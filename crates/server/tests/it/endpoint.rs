@@ -148,6 +148,7 @@ pub(crate) fn launch_started(site: &Site, launch: LaunchId, id: GrantId, grant: 
         end: site.now().after(Span::from_mins(10)),
         runs_as: RunsAs::Root,
         layers: Layers { cgroup: true, subreaper: true, own_deadline: true, ..Layers::default() },
+        login: None,
     }
 }
 
