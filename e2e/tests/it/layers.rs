@@ -54,9 +54,16 @@ fn a_new_elevator_ends_what_an_old_one_started() -> Result<()> {
     Ok(())
 }
 
-/// The only child of a process, once it has one.
-fn child(of: i32) -> Result<i32> {
-    until("an only child", SOON, || Ok(<[i32; 1]>::try_from(children(of)).ok())).map(|[child]| child)
+/// The only child of a process that is called so, once it has one: beside them there is what asks PAM.
+fn child(of: i32, called: &str) -> Result<i32> {
+    let named = |pid: &i32| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == called)
+    };
+    until(called, SOON, || {
+        let found: Vec<i32> = children(of).into_iter().filter(named).collect();
+        Ok(<[i32; 1]>::try_from(found).ok())
+    })
+    .map(|[child]| child)
 }
 
 /// One session is made ahead of the launch that will need it: dead, it is replaced, and it does not outlive the elevator.
@@ -64,15 +71,15 @@ fn child(of: i32) -> Result<i32> {
 fn a_session_made_ahead_is_replaced_when_it_dies_and_ends_with_the_elevator() -> Result<()> {
     let mut scene = Scene::set()?;
     let elevator = scene.site.elevator.as_ref().context("it runs")?.pid();
-    let spawner = child(elevator.as_raw_nonzero().get())?;
-    let ahead = child(spawner)?;
-    let monitor = child(ahead)?;
+    let spawner = child(elevator.as_raw_nonzero().get(), "elevon-spawner")?;
+    let ahead = child(spawner, "elevon-session")?;
+    let monitor = child(ahead, "elevon-monitor")?;
     kill_process(Pid::from_raw(ahead).context("a process")?, Signal::KILL)?;
     gone(ahead, SOON)?;
     gone(monitor, SOON)?;
     scene.elevated(&["true"], b"")?.expect(0);
-    let ahead = child(spawner)?;
-    let monitor = child(ahead)?;
+    let ahead = child(spawner, "elevon-session")?;
+    let monitor = child(ahead, "elevon-monitor")?;
     let cgroups = scene.site.cgroup().context("a control group")?.join("elevon");
     assert!(cgroups.exists());
     scene.site.elevator.take().context("it runs")?.kill()?;
