@@ -16,6 +16,7 @@ use elevon_e2e::polkit::Polkit;
 use elevon_e2e::program::must;
 use elevon_e2e::site::Site;
 use elevon_e2e::terminal::Terminal;
+use elevon_policy::bounds::Containment;
 use elevon_policy::lists::Way;
 
 /// How many runs one command has before it is another's turn.
@@ -115,6 +116,13 @@ fn compare(runs: usize, sudo_rs: Option<&Path>) -> Result<String> {
     let mut list = privileged("Measured", vec![hash_of(Path::new("/usr/bin/true"))?])?;
     list.elevate = Way::Automatic;
     site.deploy(&list)?;
+    let contained = site.programs.join("bin/printf");
+    fs::copy("/usr/bin/printf", &contained)?;
+    fs::set_permissions(&contained, PermissionsExt::from_mode(0o755))?;
+    let mut list = privileged("Contained", vec![hash_of(&contained)?])?;
+    list.elevate = Way::Automatic;
+    list.terms.bounds.containment = Containment::Contained { writable: Vec::new() };
+    site.deploy(&list)?;
     // A server is another machine: here it would take its part of this one for every launch. What it signed stays in force.
     site.server.stop()?;
     let _rules = Rules::allow(&site)?;
@@ -125,6 +133,10 @@ fn compare(runs: usize, sudo_rs: Option<&Path>) -> Result<String> {
         Contestant::new(
             "elevon, file measured anew each time",
             &[text(&site.client())?, "run", "--", text(&fresh)?],
+        ),
+        Contestant::new(
+            "elevon, contained (printf)",
+            &[text(&site.client())?, "run", "--", text(&contained)?, ""],
         ),
         Contestant::new("sudo (NOPASSWD)", &["sudo", "-n", "/usr/bin/true"]),
         Contestant::new("doas (nopass)", &["doas", "-n", "/usr/bin/true"]),
@@ -164,6 +176,8 @@ fn take_turns(
                 Manner::Paced | Manner::Loop => site.as_user(&site.alice, own)?,
                 Manner::Terminal => site.in_terminal(&site.alice, own)?,
             };
+            // A contained program has a /tmp of its own, where their homes are not.
+            command.current_dir("/");
             command.args(["repeat", "--runs", &TURN.to_string(), "--times", text(&times)?]);
             if manner == Manner::Paced {
                 command.arg("--paced");
