@@ -28,7 +28,7 @@ const CASES: [Case; 12] = [
         not_offered: &["--json", "--version"],
     },
     Case { line: "elevon run --for ", offered: &["30m", "1h"], not_offered: &["run", "--as"] },
-    Case { line: "elevon --socket /x run --as ", offered: &["root"], not_offered: &["30m"] },
+    Case { line: "elevon --socket /x run --as ", offered: &["root", "self"], not_offered: &["30m"] },
     Case { line: "elevon run --for 30m -- mkdi", offered: &["mkdir"], not_offered: &["--for"] },
     Case { line: "elevon run mkdi", offered: &["mkdir"], not_offered: &["--for"] },
     Case { line: "elevon run -- cat --", offered: &[], not_offered: &["--for", "--json"] },

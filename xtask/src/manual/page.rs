@@ -244,7 +244,10 @@ fn kind<'a>(name: &'a str, what: &'a str) -> Kind<'a> {
         "DURATION" => Kind::OneOf(vec!["15m", "30m", "1h", "4h", "8h"]),
         // `owner, administrator, approver or auditor`: the words themselves are what can be typed.
         "ROLE" => Kind::OneOf(what.split([',', ' ']).filter(|word| !["", "or"].contains(word)).collect()),
-        word if word.chars().all(|letter| letter.is_lowercase()) => Kind::OneOf(vec![word]),
+        // `root|self`, or a single word.
+        word if word.chars().all(|letter| letter.is_lowercase() || letter == '|') => {
+            Kind::OneOf(word.split('|').collect())
+        }
         _ => Kind::Free,
     }
 }
