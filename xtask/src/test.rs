@@ -149,6 +149,8 @@ fn units() -> Result<()> {
 fn services() -> Result<()> {
     let postgres = Postgres::start()?;
     let mut tests = cargo(WITHOUT_E2E);
+    // Its ignored tests are those of `windows`.
+    tests.arg("--exclude=elevon-identify");
     as_root(tests.args(["--", "--ignored"]))?;
     run(tests.env("ELEVON_TEST_POSTGRES_URL", postgres.url()))
 }
