@@ -133,13 +133,21 @@ impl Api {
 
     /// Waits for a pending request whose application's path or component has `name` in it; gives its id.
     pub fn pending(&self, name: &str) -> Result<String> {
-        let found = self.event("request.made", |event| {
+        let is_it = |event: &Seen| {
             let has = |place: &str| event.text(&format!("/request/application/{place}")).contains(name);
-            has("path") || has("component/action")
-        })?;
-        let id = found.text("/request/id");
-        self.request_is(&id, "pending")?;
-        Ok(id)
+            event.kind == "request.made" && (has("path") || has("component/action"))
+        };
+        let found = until(&format!("a pending request for {name}"), SOON, || {
+            // There may have been others for the same, which were answered.
+            for event in self.events()?.into_iter().rev().filter(is_it) {
+                let id = event.text("/request/id");
+                if word(&self.read(&format!("requests/{id}"))?, "state") == Some("pending") {
+                    return Ok(Some(id));
+                }
+            }
+            Ok(None)
+        });
+        found.with_context(|| format!("the events are {:?}", self.kinds().unwrap_or_default()))
     }
 
     /// Waits until a request is in this state.
