@@ -128,10 +128,7 @@ fn the_elevator_opens_no_network_socket() -> Result<()> {
     // PAM's processes tell the kernel's own audit what its modules answered.
     let local = ["AF_UNIX", "NETLINK_AUDIT", "resumed"];
     for line in sockets {
-        assert!(
-            local.iter().any(|word| line.contains(word)),
-            "the elevator touched the network: {line}"
-        );
+        assert!(local.iter().any(|word| line.contains(word)), "the elevator touched the network: {line}");
     }
     scene.site.start_elevator()
 }
