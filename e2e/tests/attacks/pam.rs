@@ -118,8 +118,12 @@ fn an_expired_password_elevates_nothing(ground: &mut Ground) -> Result<String> {
 /// Whoever waited is asked about again.
 fn an_account_locked_after_it_was_approved_starts_nothing(ground: &mut Ground) -> Result<String> {
     let probe = ground.install("asked", "probe")?;
-    // Arguments of its own: what another case was granted does not cover them.
-    let mut waits = ground.site.alice_asks("5m", &[&probe, &ground.mark()])?;
+    // A program of its own: what another case was granted does not cover it.
+    let bytes = [fs::read(&probe)?, b"locked".to_vec()].concat();
+    let probe = format!("{probe}-locked");
+    fs::write(&probe, bytes)?;
+    fs::set_permissions(&probe, PermissionsExt::from_mode(0o755))?;
+    let mut waits = ground.site.alice_asks("5m", &[&probe])?;
     let request = ground.site.api.pending(&probe)?;
     administer(&ground.site.alice, &["usermod", "--expiredate", "2001-01-01"])?;
     ground.approver.approve(&request, None, "")?;
