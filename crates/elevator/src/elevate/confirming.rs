@@ -3,6 +3,7 @@
 use elevon_policy::decide::Offer;
 use elevon_policy::id::GrantId;
 use elevon_policy::lists::Confirm;
+use elevon_policy::text::Text;
 use elevon_wire::conversation::{self, Refused, ToClient};
 
 use super::Attempted;
@@ -42,18 +43,10 @@ impl Attempted<'_> {
     }
 
     fn not_confirmed(&self, measured: &Measured, unproven: &Unproven, offer: &Offer) -> Refused {
-        let reason = unproven.deny_reason();
-        self.record_refusal(Some((&measured.application, &measured.argv)), reason, Some(offer.policy));
         if let Unproven::NotPresent(NotPresent::Failed { cause }) = unproven {
-            eprintln!("elevon-elevator: PAM could not ask for a password: {cause}");
+            eprintln!("elevon-elevator: PAM could not ask for a password: {}", Text::new(cause).visible());
         }
-        let (told, next) = unproven.sentences(&self.visitor.caller.user.name);
-        let place = measured.application.place();
-        Refused {
-            status: 126,
-            reason: Some(reason),
-            told: format!("{} is not elevated: {told}", place.visible()),
-            next,
-        }
+        let said = unproven.sentences(&self.visitor.caller.user.name);
+        self.not_elevated(measured, unproven.deny_reason(), Some(offer.policy), said)
     }
 }

@@ -15,17 +15,21 @@ use crate::pam::NotAdmitted;
 
 impl Attempted<'_> {
     pub(super) fn refuse(&self, measured: &Measured, refusal: &Refusal) -> Refused {
-        self.record_refusal(
-            Some((&measured.application, &measured.argv)),
-            refusal.deny_reason(),
-            refusal.policy(),
-        );
-        Refused {
-            status: 126,
-            reason: Some(refusal.deny_reason()),
-            told: format!("{} is not elevated: {refusal}", measured.application.place().visible()),
-            next: refusal.next().into(),
-        }
+        let said = (refusal.to_string(), refusal.next().into());
+        self.not_elevated(measured, refusal.deny_reason(), refusal.policy(), said)
+    }
+
+    /// What was measured is not elevated, which goes on record; `told` and `next` are for the user.
+    pub(super) fn not_elevated(
+        &self,
+        measured: &Measured,
+        reason: DenyReason,
+        policy: Option<PolicyReference>,
+        (told, next): (String, String),
+    ) -> Refused {
+        self.record_refusal(Some((&measured.application, &measured.argv)), reason, policy);
+        let told = format!("{} is not elevated: {told}", measured.application.place().visible());
+        Refused { status: 126, reason: Some(reason), told, next }
     }
 
     /// Whoever said as whom it is to run has nothing run as somebody else.
@@ -41,32 +45,17 @@ impl Attempted<'_> {
     }
 
     pub(super) fn changed(&self, measured: &Measured) -> Refused {
-        self.record_refusal(Some((&measured.application, &measured.argv)), DenyReason::Changed, None);
-        Refused {
-            status: 126,
-            reason: Some(DenyReason::Changed),
-            told: format!(
-                "{} is not elevated: it, or what was granted for it, changed since it was approved",
-                measured.application.place().visible()
-            ),
-            next: "start it again to ask for what is there now".into(),
-        }
+        let told = "it, or what was granted for it, changed since it was approved";
+        let said = (told.into(), "start it again to ask for what is there now".into());
+        self.not_elevated(measured, DenyReason::Changed, None, said)
     }
 
     pub(super) fn not_admitted(&self, measured: &Measured, cause: &NotAdmitted) -> Refused {
-        let reason = cause.deny_reason();
-        self.record_refusal(Some((&measured.application, &measured.argv)), reason, None);
         if let NotAdmitted::Failed { cause } = cause {
             eprintln!("elevon-elevator: PAM could not be asked: {}", Text::new(cause).visible());
         }
-        let (told, next) = cause.sentences(&self.visitor.caller.user.name);
-        let place = measured.application.place();
-        Refused {
-            status: 126,
-            reason: Some(reason),
-            told: format!("{} is not elevated: {told}", place.visible()),
-            next,
-        }
+        let said = cause.sentences(&self.visitor.caller.user.name);
+        self.not_elevated(measured, cause.deny_reason(), None, said)
     }
 
     pub(super) fn not_measured(&self, error: &NotMeasured) -> Refused {
