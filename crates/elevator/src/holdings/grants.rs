@@ -1,7 +1,6 @@
 //! Grants in hand: which may be used, how far they are used, and those their users gave back.
 
 use std::io;
-use std::sync::Arc;
 
 use elevon_policy::decide::HeldGrant;
 use elevon_policy::grant::{Ends, Grant};
@@ -26,9 +25,7 @@ impl Holdings {
         record: impl FnOnce(Timestamp) -> io::Result<()>,
     ) -> Result<Taken, NotTaken> {
         let mut held = self.held();
-        let sheet =
-            held.documents.as_ref().map(|documents| Arc::clone(&documents.sheet)).ok_or(NotTaken::Gone)?;
-        let grant = held.grant_in_force(&sheet, id).ok_or(NotTaken::Gone)?;
+        let grant = held.grant_in_force(id).ok_or(NotTaken::Gone)?;
         let used = held.local.used.get(&id).copied().unwrap_or_default();
         if grant.launches == Launches::Once && used.launched > 0 {
             return Err(NotTaken::Gone);
@@ -47,16 +44,12 @@ impl Holdings {
 
     /// A grant that may still be used.
     pub(crate) fn grant(&self, id: GrantId) -> Option<Grant> {
-        let held = self.held();
-        let sheet = held.documents.as_ref().map(|documents| Arc::clone(&documents.sheet))?;
-        held.grant_in_force(&sheet, id)
+        self.held().grant_in_force(id)
     }
 
     /// Whether a grant may still be used.
     pub(crate) fn in_force(&self, id: GrantId) -> bool {
-        let held = self.held();
-        let sheet = held.documents.as_ref().map(|documents| Arc::clone(&documents.sheet));
-        sheet.is_some_and(|sheet| held.grant_in_force(&sheet, id).is_some())
+        self.grant(id).is_some()
     }
 
     /// A user's grants in force, with the ends that are fixed.
@@ -88,8 +81,7 @@ impl Holdings {
     /// who did so once, where once is enough.
     pub(crate) fn to_confirm(&self, id: GrantId, policy: Confirm) -> Confirm {
         let held = self.held();
-        let sheet = held.documents.as_ref().map(|documents| Arc::clone(&documents.sheet));
-        let granted = sheet.and_then(|sheet| held.grant_in_force(&sheet, id)).map(|grant| grant.confirm);
+        let granted = held.grant_in_force(id).map(|grant| grant.confirm);
         let confirmed = held.local.used.get(&id).is_some_and(|used| used.confirmed.is_some());
         match granted.unwrap_or_default().max(policy) {
             Confirm::OncePerGrant if confirmed => Confirm::None,
@@ -106,8 +98,7 @@ impl Holdings {
     /// A grant's user showed to be there.
     pub(crate) fn confirmed(&self, id: GrantId) -> io::Result<()> {
         let mut held = self.held();
-        let sheet = held.documents.as_ref().map(|documents| Arc::clone(&documents.sheet));
-        let Some(grant) = sheet.and_then(|sheet| held.grant_in_force(&sheet, id)) else {
+        let Some(grant) = held.grant_in_force(id) else {
             return Ok(());
         };
         let last = match grant.ends {
@@ -139,8 +130,7 @@ impl Holdings {
         record: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<Option<Grant>> {
         let mut held = self.held();
-        let grant = held.documents.clone().and_then(|documents| held.grant_in_force(&documents.sheet, id));
-        let Some(grant) = grant.filter(|grant| grant.user.uid == uid) else {
+        let Some(grant) = held.grant_in_force(id).filter(|grant| grant.user.uid == uid) else {
             return Ok(None);
         };
         record()?;
@@ -161,7 +151,8 @@ impl Held {
             .collect()
     }
 
-    fn grant_in_force(&self, sheet: &Sheet, id: GrantId) -> Option<Grant> {
+    fn grant_in_force(&self, id: GrantId) -> Option<Grant> {
+        let sheet = &self.documents.as_ref()?.sheet;
         let mut known = sheet.grants.iter().chain(&self.local.grants);
         known.find(|grant| grant.id == id && self.may_be_used(sheet, id)).cloned()
     }
