@@ -37,7 +37,7 @@ crate::cases! {
 }
 
 /// Puts a service in place, plays, and puts the usual one back.
-fn with_service<T>(
+pub(crate) fn with_service<T>(
     ground: &mut Ground,
     lines: &str,
     play: impl FnOnce(&mut Ground) -> Result<T>,

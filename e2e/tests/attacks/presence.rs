@@ -9,11 +9,11 @@ use anyhow::{Context, Result, ensure};
 use elevon_e2e::clock::{SOON, Stopwatch, until_true};
 use elevon_e2e::process::kill;
 use elevon_e2e::program::run;
-use elevon_e2e::site::PAM_SERVICE;
 use elevon_e2e::terminal::Terminal;
 use elevon_wire::frame::Frame;
 
 use crate::ground::{Ground, Said, runs};
+use crate::pam::with_service;
 
 crate::cases! {
     Shared the_right_password_starts_what_was_granted,
@@ -280,18 +280,6 @@ fn another_users_password_is_a_wrong_one(ground: &mut Ground) -> Result<String> 
     terminal.exit(SOON)?;
     ground.recorded(&[("launch.refused", "password_wrong")])?;
     Ok("refused, password_wrong".into())
-}
-
-/// Puts a service in place, plays, and puts the usual one back.
-fn with_service<T>(
-    ground: &mut Ground,
-    lines: &str,
-    play: impl FnOnce(&mut Ground) -> Result<T>,
-) -> Result<T> {
-    ground.site.pam_service(lines)?;
-    let played = play(ground);
-    ground.site.pam_service(PAM_SERVICE)?;
-    played
 }
 
 /// What a service with this auth stage makes of the right password.
