@@ -8,7 +8,7 @@ use anyhow::Result;
 use elevon_policy::application::Sha256;
 use elevon_policy::id::{PolicyId, RuleId, Version};
 use elevon_policy::lists::{ApplicationList, AppliesTo, AtExpiry, PrivilegedApplicationList, Terms, Way};
-use elevon_policy::rule::{ArgumentPattern, Listed, Outcome, Recognises, Rule};
+use elevon_policy::rule::{Listed, Recognises, Rule};
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::Span;
 use elevon_wire::signed::digest;
@@ -40,15 +40,7 @@ pub fn sha256(path: &Path) -> Result<Sha256> {
 
 /// A rule that recognises applications this way, with any arguments.
 pub fn rule(recognises: Recognises) -> Result<Rule> {
-    Ok(Rule {
-        id: RuleId::new(now(), chance()?),
-        recognises,
-        arguments: ArgumentPattern::Any,
-        minimum_version: None,
-        outcome: Outcome::Allow,
-        elevate: None,
-        terms: None,
-    })
+    Ok(Rule::of(RuleId::new(now(), chance()?), recognises))
 }
 
 /// Terms with short warnings, so that tests need not wait.

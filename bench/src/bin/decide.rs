@@ -6,7 +6,7 @@ use elevon_policy::bundle::{Bundle, Deployed, DeployedTo};
 use elevon_policy::decide::{Attempt, Holdings, decide};
 use elevon_policy::id::{ComputerId, PolicyId, RuleId, Version};
 use elevon_policy::lists::{AppliesTo, PrivilegedApplicationList, Terms, Way};
-use elevon_policy::rule::{ArgumentPattern, Finding, Listed, Outcome, Recognises, Rule};
+use elevon_policy::rule::{Finding, Listed, Recognises, Rule};
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::Timestamp;
 
@@ -98,15 +98,7 @@ fn bundle(kinds: &[Kind], count: u32) -> Bundle {
 
 fn rule(n: u32, recognises: Recognises) -> Rule {
     let [a, b, c, d] = n.to_be_bytes();
-    Rule {
-        id: RuleId::new(NOW, [a, b, c, d, 0, 0, 0, 0, 0, 0]),
-        recognises,
-        arguments: ArgumentPattern::Any,
-        minimum_version: None,
-        outcome: Outcome::Allow,
-        elevate: None,
-        terms: None,
-    }
+    Rule::of(RuleId::new(NOW, [a, b, c, d, 0, 0, 0, 0, 0, 0]), recognises)
 }
 
 fn digest(n: u32) -> Sha256 {

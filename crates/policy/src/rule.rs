@@ -337,6 +337,20 @@ impl Listed {
 }
 
 impl Rule {
+    /// One that says no more than what it recognises: with any arguments and in any version, the way and on the terms of its
+    /// list.
+    pub fn of(id: RuleId, recognises: Recognises) -> Self {
+        Self {
+            id,
+            recognises,
+            arguments: ArgumentPattern::default(),
+            minimum_version: None,
+            outcome: Outcome::default(),
+            elevate: None,
+            terms: None,
+        }
+    }
+
     /// Whether it recognises the application with these arguments; `argv` starts with the program's own name.
     pub fn recognise(&self, application: &Application, argv: &[OsText]) -> Finding {
         if matches!(self.recognises, Recognises::Clsid { .. }) != application.component.is_some() {

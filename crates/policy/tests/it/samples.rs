@@ -217,15 +217,7 @@ pub(crate) fn members(names: &[&str]) -> DeployedTo {
 }
 
 pub(crate) fn rule(recognises: Recognises) -> Rule {
-    Rule {
-        id: id(70),
-        recognises,
-        arguments: ArgumentPattern::Any,
-        minimum_version: None,
-        outcome: Outcome::Allow,
-        elevate: None,
-        terms: None,
-    }
+    Rule::of(id(70), recognises)
 }
 
 pub(crate) fn hash_rule(digest: u8) -> Rule {

@@ -126,15 +126,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_795_620_287_000);
 
     fn rule(number: u8, recognises: Recognises) -> Rule {
-        Rule {
-            id: RuleId::new(NOW, [number; 10]),
-            recognises,
-            arguments: ArgumentPattern::Any,
-            minimum_version: None,
-            outcome: Outcome::Allow,
-            elevate: None,
-            terms: None,
-        }
+        Rule::of(RuleId::new(NOW, [number; 10]), recognises)
     }
 
     /// One of each kind, and every setting another than its default.

@@ -93,15 +93,7 @@ pub fn add(form: &mut Form, word: &str) {
 /// Adds a rule that recognises this.
 pub fn add_recognising(form: &mut Form, recognises: Recognises, now: Timestamp) {
     let number = next(form);
-    let rule = Rule {
-        id: RuleId::new(now, chance()),
-        recognises,
-        arguments: ArgumentPattern::Any,
-        minimum_version: None,
-        outcome: Outcome::Allow,
-        elevate: None,
-        terms: None,
-    };
+    let rule = Rule::of(RuleId::new(now, chance()), recognises);
     write_rule(form, &format!("rules.{number}"), &rule);
 }
 
