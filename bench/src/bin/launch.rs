@@ -36,6 +36,9 @@ struct Launch {
     /// A sudo of sudo-rs, which is made setuid root for this; without it sudo-rs is left out
     #[arg(long)]
     sudo_rs: Option<PathBuf>,
+    /// Only the ways whose names begin with this, and sudo and doas
+    #[arg(long, default_value = "")]
+    only: String,
     /// The page of the documents that is written anew
     #[arg(long)]
     write: Option<PathBuf>,
@@ -61,7 +64,7 @@ fn main() -> Result<()> {
     match bench.part {
         Some(Part::Repeat { runs, paced, times, command }) => repeat(runs, paced, &times, &command),
         None => {
-            let tables = compare(bench.runs, bench.sudo_rs.as_deref())?;
+            let tables = compare(&bench)?;
             bench.write.map_or(Ok(()), |page| write(&page, bench.runs, &tables))
         }
     }
@@ -106,7 +109,7 @@ enum Manner {
 }
 
 /// Measures, tells, and gives the tables.
-fn compare(runs: usize, sudo_rs: Option<&Path>) -> Result<String> {
+fn compare(Launch { runs, sudo_rs, only, .. }: &Launch) -> Result<String> {
     let mut site = Site::start()?;
     let own = site.programs.join("bin/repeat");
     fs::copy(std::env::current_exe()?, &own)?;
@@ -142,17 +145,19 @@ fn compare(runs: usize, sudo_rs: Option<&Path>) -> Result<String> {
         Contestant::new("doas (nopass)", &["doas", "-n", "/usr/bin/true"]),
         Contestant::new("pkexec (a rule says yes)", &["pkexec", "/usr/bin/true"]),
     ];
-    let sudo_rs = sudo_rs.map(|path| Installed::setuid(path, &site)).transpose()?;
+    let sudo_rs = sudo_rs.as_deref().map(|path| Installed::setuid(path, &site)).transpose()?;
     if let Some(sudo_rs) = &sudo_rs {
         measured.push(Contestant::new("sudo-rs (NOPASSWD)", &[text(&sudo_rs.0)?, "-n", "/usr/bin/true"]));
     }
+    let compared = ["sudo (", "doas", only];
+    measured.retain(|contestant| compared.iter().any(|name| contestant.name.starts_with(name)));
     let mut tables = String::new();
     for (manner, told) in [
         (Manner::Paced, "paced, 30 ms apart, pipes"),
         (Manner::Loop, "in a loop, pipes"),
         (Manner::Terminal, "in a loop, in a terminal (sudo: use_pty)"),
     ] {
-        take_turns(&site, &own, &mut measured, manner, runs)?;
+        take_turns(&site, &own, &mut measured, manner, *runs)?;
         let table = table(told, &mut measured);
         println!("{table}");
         tables += &table;

@@ -36,9 +36,10 @@ pub(crate) fn run(socket: &Path, asked: arguments::Run, style: Style) -> Result<
     let caller = Caller::of_this_process().map_err(|error| {
         Failure::of_elevon(format!("cannot open the working directory: {error}; change to another one"))
     })?;
-    let mut conversation = Conversation::connect(socket)?;
     let signals = Signals::take().map_err(cannot_take_signals)?;
-    conversation.send_with(&FromClient::Run(Box::new(message(&asked))), &caller.descriptors())?;
+    let asking = FromClient::Run(Box::new(message(&asked)));
+    let mut conversation = Conversation::connect(socket)?;
+    conversation.send_with(&asking, &caller.descriptors())?;
     let mut waiting: Option<Waiting> = None;
     loop {
         let next = next(&mut conversation, &signals, waiting.as_ref())?;

@@ -43,7 +43,7 @@ pub(crate) fn authorize(elevator: &Elevator, name: &Text, action: &Text, process
     }
     let Some(computer) = elevator.holdings.computer() else { return false };
     // Answered while the component is looked up.
-    let account = elevator.pam.ask(&elevator.spawner, &user);
+    let mut account = elevator.pam.ask(&elevator.spawner, &user);
     let Ok(measured) = component::component(&OsText::from(action.as_untrusted()), &elevator.known) else {
         return false;
     };

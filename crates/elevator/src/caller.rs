@@ -9,7 +9,7 @@ use elevon_policy::event::{DenyReason, Nested};
 use elevon_policy::text::Text;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::sockopt::{set_socket_passcred, socket_peercred};
-use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::time::Timespec;
 
 use crate::connection::Speaker;
@@ -110,26 +110,58 @@ impl Confinement {
     }
 }
 
-/// Identifies the process that connected this socket.
+/// The process that connected a socket, before anything is known of it but its credentials then.
+pub(crate) struct Peer {
+    pid: Pid,
+    uid: u32,
+    gid: u32,
+    process: OwnedFd,
+    name: Option<Text>,
+}
+
+impl Peer {
+    /// Of this socket.
+    pub(crate) fn of(socket: &OwnedFd) -> Result<Self, Stranger> {
+        set_socket_passcred(socket, true).map_err(io::Error::from)?;
+        let credentials = socket_peercred(socket).map_err(io::Error::from)?;
+        let process = match syscall::peer_pidfd(socket.as_fd()).map_err(|_| Stranger::Gone)? {
+            Some(process) => process,
+            None => pidfd_open(credentials.pid, PidfdFlags::empty()).map_err(|_| Stranger::Gone)?,
+        };
+        let (uid, gid) = (credentials.uid.as_raw(), credentials.gid.as_raw());
+        let name = uzers::get_user_by_uid(uid).and_then(|user| user.name().to_str().map(Text::new));
+        Ok(Self { pid: credentials.pid, uid, gid, process, name })
+    }
+
+    /// Whose messages count.
+    pub(crate) fn speaker(&self) -> Speaker {
+        Speaker { pid: u32::try_from(self.number()).unwrap_or(0), uid: self.uid }
+    }
+
+    /// Its user, where the account has a name.
+    pub(crate) fn user(&self) -> Option<User> {
+        Some(User { uid: self.uid, name: self.name.clone()? })
+    }
+
+    fn number(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+}
+
+/// Finds out whether a process may be spoken with.
 pub(crate) fn identify(
     socket: &OwnedFd,
+    peer: &Peer,
     own: &Confinement,
     launches: &Launches,
     spawner: i32,
 ) -> Result<Visitor, Stranger> {
-    set_socket_passcred(socket, true).map_err(io::Error::from)?;
-    let credentials = socket_peercred(socket).map_err(io::Error::from)?;
-    let pid = credentials.pid;
-    let process = match syscall::peer_pidfd(socket.as_fd()).map_err(|_| Stranger::Gone)? {
-        Some(process) => process,
-        None => pidfd_open(pid, PidfdFlags::empty()).map_err(|_| Stranger::Gone)?,
-    };
-    let number = pid.as_raw_nonzero().get();
-    let confinement = confinement_of(&number.to_string()).map_err(|_| Stranger::Gone)?;
-    let nested = elevated(number, launches, spawner);
-    let login = credentials::login_of(&number.to_string());
+    let process = peer.number().to_string();
+    let confinement = confinement_of(&process).map_err(|_| Stranger::Gone)?;
+    let nested = elevated(peer.number(), launches, spawner);
+    let login = credentials::login_of(&process);
     // Only now is it sure that what was read is about the process that connected, and no later one of its number.
-    if has_ended(&process)? {
+    if has_ended(&peer.process)? {
         return Err(Stranger::Gone);
     }
     if let Some(origin) = nested {
@@ -138,16 +170,10 @@ pub(crate) fn identify(
     if let Some(why) = own.is_exceeded_by(&confinement) {
         return Err(Stranger::Confined(why));
     }
-    let uid = credentials.uid.as_raw();
-    let name = uzers::get_user_by_uid(uid).ok_or(Stranger::Nameless(uid))?;
-    let name = name.name().to_str().map(Text::new).ok_or(Stranger::Nameless(uid))?;
+    let user = peer.user().ok_or(Stranger::Nameless(peer.uid))?;
     // As it was when it connected: by now it may have executed a set-group-id program, whose group is not its own to use.
-    let (gid, groups) = (credentials.gid.as_raw(), syscall::peer_groups(socket.as_fd())?);
-    Ok(Visitor {
-        caller: Caller { user: User { uid, name }, gid, groups },
-        speaker: Speaker { pid: u32::try_from(number).unwrap_or(0), uid },
-        login,
-    })
+    let groups = syscall::peer_groups(socket.as_fd())?;
+    Ok(Visitor { caller: Caller { user, gid: peer.gid, groups }, speaker: peer.speaker(), login })
 }
 
 /// The launch of a process that was started by a session of ours, as far as it is known which: the process is in our cgroups, or

@@ -7,16 +7,18 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use elevon_wire::frame::{DATA_LIMIT, Decoder, Frame, HEADER, Malformed};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg,
 };
+use rustix::time::Timespec;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// More descriptors than a message may bring.
-const MOST_DESCRIPTORS: usize = 8;
+const MOST_DESCRIPTORS: usize = 9;
 
 /// Whose messages count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +141,12 @@ impl Connection {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(0),
             written => Ok(written?),
         }
+    }
+
+    /// Waits until the other side is gone, for so long at most; what it says meanwhile is left for whoever reads on.
+    pub(crate) fn wait_until_closed(&self, patience: Timespec) {
+        // That it is closed is always looked for. A wait that ends early does no harm.
+        let _ = poll(&mut [PollFd::from_borrowed_fd(self.socket(), PollFlags::empty())], Some(&patience));
     }
 
     /// The socket itself, to hand the conversation on.

@@ -176,6 +176,14 @@ impl Elevator {
         Ok(())
     }
 
+    /// Has made what the next launch takes: while a launch is under way, nothing else should be.
+    pub(crate) fn make_ready(&self) {
+        let failed =
+            |what, error| eprintln!("elevon-elevator: could not make the next {what} ready: {error}");
+        self.pam.make_ready(&self.spawner).unwrap_or_else(|error| failed("question to PAM", error));
+        self.spawner.make_ready().unwrap_or_else(|error| failed("session", error));
+    }
+
     // ---- the record ----
 
     /// The journal, once the computer is enrolled.

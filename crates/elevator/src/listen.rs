@@ -22,14 +22,16 @@ use elevon_wire::conversation::{
 use elevon_wire::frame::MESSAGE_LIMIT;
 use rustix::fs::OFlags;
 use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::time::Timespec;
 
 use crate::authorize;
-use crate::caller::{self, Stranger, Visitor};
+use crate::caller::{self, Peer, Stranger, Visitor};
 use crate::connection::{Connection, Lost};
 use crate::elevate::{Attempted, Told, not_enrolled, of_elevon};
 use crate::elevator::Elevator;
 use crate::launch::Order;
 use crate::measure::{Measured, NotMeasured, component, measure};
+use crate::pam;
 
 /// Connections of one user at once.
 const MOST_OF_A_USER: usize = 128;
@@ -39,6 +41,9 @@ const MOST: usize = 2048;
 
 /// A client says what it wants within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// So long at most a launch has the machine to itself, before the next one is made ready for. Many are over by then.
+const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// The stack of a thread that serves one client. Little of it is ever touched; the C library keeps 40 MiB of stacks for later
 /// threads, and the larger they are, the fewer.
@@ -152,30 +157,33 @@ impl Drop for Admitted {
 
 fn converse(elevator: &Elevator, stream: UnixStream) {
     let socket: OwnedFd = stream.into();
-    let visitor = match caller::identify(&socket, &elevator.own, &elevator.launches, elevator.spawner.pid()) {
-        Ok(visitor) => visitor,
-        Err(stranger) => return turn_away(elevator, socket, &stranger),
-    };
+    let peer = Peer::of(&socket);
     // A client that connects and says nothing gives its thread back.
     let limit = |timeout| set_socket_timeout(&socket, Timeout::Recv, timeout);
-    if limit(Some(PATIENCE)).is_err() {
-        return;
-    }
-    let mut line = Connection::new(
-        match socket.try_clone() {
-            Ok(socket) => socket,
-            Err(_) => return,
-        },
-        MESSAGE_LIMIT,
-        Some(visitor.speaker),
-    );
-    let Ok(question) = line.receive::<FromClient>() else {
+    let (Ok(()), Ok(spoken)) = (limit(Some(PATIENCE)), socket.try_clone()) else {
         return;
     };
-    if limit(None).is_err() {
+    let mut line = Connection::new(spoken, MESSAGE_LIMIT, peer.as_ref().ok().map(Peer::speaker));
+    let question = match line.receive::<FromClient>() {
+        // It went without a word: nobody asked for anything.
+        Err(Lost::Closed) => return,
+        question => question.ok(),
+    };
+    let runs = matches!(question, Some(FromClient::Run(_)));
+    let user = peer.as_ref().ok().and_then(Peer::user).filter(|_| runs);
+    // Answered while the process is looked at, and the program is measured.
+    let account = user.map(|user| elevator.pam.ask(&elevator.spawner, &user));
+    let visitor = peer.and_then(|peer| {
+        caller::identify(&socket, &peer, &elevator.own, &elevator.launches, elevator.spawner.pid())
+    });
+    let visitor = match visitor {
+        Ok(visitor) => visitor,
+        Err(stranger) => return turn_away(elevator, &socket, &line, question, &stranger),
+    };
+    let Some(question) = question.filter(|_| limit(None).is_ok()) else {
         return;
-    }
-    let answer = answer(elevator, &visitor, &mut line, question);
+    };
+    let answer = answer(elevator, &visitor, &mut line, question, account);
     match answer {
         // Whether the client still listens does not matter: what was done is recorded.
         Ok(Some(last)) => drop(line.send(&last)),
@@ -187,13 +195,15 @@ fn converse(elevator: &Elevator, stream: UnixStream) {
 }
 
 /// Tells a process that it is not spoken with, and records what it wanted, where that can be known.
-fn turn_away(elevator: &Elevator, socket: OwnedFd, stranger: &Stranger) {
-    let uid = socket_peercred(&socket).map(|peer| peer.uid.as_raw()).unwrap_or(u32::MAX);
+fn turn_away(
+    elevator: &Elevator,
+    socket: &OwnedFd,
+    line: &Connection,
+    question: Option<FromClient>,
+    stranger: &Stranger,
+) {
+    let uid = socket_peercred(socket).map(|peer| peer.uid.as_raw()).unwrap_or(u32::MAX);
     let name = uzers::get_user_by_uid(uid).map(|user| user.name().to_string_lossy().into_owned());
-    // Heard, though not obeyed: a connection closed on what was not read yet takes the answer with it.
-    let heard = set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE));
-    let mut line = Connection::new(socket, MESSAGE_LIMIT, None);
-    let question = heard.ok().and_then(|()| line.receive::<FromClient>().ok());
     if let Some(FromClient::Authorize { user, component, process }) = question
         && authorize::may_ask_all_the_same(uid, stranger)
     {
@@ -230,6 +240,7 @@ fn answer(
     visitor: &Visitor,
     line: &mut Connection,
     question: FromClient,
+    account: Option<pam::Asked>,
 ) -> Result<Option<ToClient>, Lost> {
     match elevator.is_enrolled() {
         Ok(true) => {}
@@ -254,12 +265,18 @@ fn answer(
                     "a standard descriptor names a file, and is not open",
                 ))));
             }
-            let attempted = Attempted { elevator, visitor, run: *run, directory, standard };
-            match attempted.see_through(line)? {
-                Told::HandedOn => return Ok(None),
-                Told::Granted(granted) => granted,
-                Told::Last(refused) => ToClient::Refused(refused),
-            }
+            let attempted = Attempted { elevator, visitor, run: *run, directory, standard, account };
+            let told = attempted.see_through(line).map(|told| match told {
+                Told::HandedOn(asked) => {
+                    line.wait_until_closed(MOMENT);
+                    drop(asked);
+                    None
+                }
+                Told::Granted(granted) => Some(granted),
+                Told::Last(refused) => Some(ToClient::Refused(refused)),
+            });
+            elevator.make_ready();
+            return told;
         }
         FromClient::Explain { command, arguments: _, component: true } => {
             explained(elevator, visitor, component::component(&command, &elevator.known))

@@ -218,7 +218,7 @@ fn serve(elevator: &Arc<Elevator>, agent: u32) -> Result<()> {
     let own = || Arc::clone(elevator);
     let (clients, up, watch, ready) = (own(), own(), own(), own());
     let prepare = move || {
-        ready.pam.prepare(&ready.spawner);
+        ready.make_ready();
         ready.known.packages.prepare();
         Ok(())
     };

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connection::{Connection, Lost};
 use crate::launch::program::{self, Start};
-use crate::launch::step::Failed;
+use crate::launch::step::{Failed, NotStarted};
 use crate::launch::view::{self, View};
 use crate::launch::{Descriptors, Plan};
 use crate::spawner;
@@ -28,8 +28,8 @@ pub(crate) enum FromMonitor {
     Asks,
     /// The program runs.
     Started,
-    /// It could not be started; the step that failed.
-    Failed(Failed),
+    /// It was not started.
+    NotStarted(NotStarted),
     /// It was stopped by this signal.
     Stopped(i32),
     /// It ended.
@@ -53,6 +53,7 @@ struct Given {
     directory: OwnedFd,
     standard: [OwnedFd; 3],
     program: OwnedFd,
+    gate: OwnedFd,
     script: Option<OwnedFd>,
     /// The terminals of a contained program, mounted nowhere yet.
     terminals: Option<OwnedFd>,
@@ -76,6 +77,7 @@ impl Given {
             directory: fds.next()?,
             standard: [fds.next()?, fds.next()?, fds.next()?],
             program: fds.next()?,
+            gate: fds.next()?,
             script: if plan.program.is_sealed_script() { Some(fds.next()?) } else { None },
             terminals: if plan.inside.is_some() { Some(fds.next()?) } else { None },
             terminal: fds.next(),
@@ -123,11 +125,11 @@ fn watch(mut line: Connection) -> Result<(), Lost> {
     }
     let view = match make_view(&plan, &given) {
         Ok(view) => view,
-        Err(failed) => return line.send(&FromMonitor::Failed(failed)),
+        Err(failed) => return line.send(&FromMonitor::NotStarted(failed.into())),
     };
     let program = match start(&plan, &given, view.as_ref(), &line)? {
         Ok(program) => program,
-        Err(failed) => return line.send(&FromMonitor::Failed(failed)),
+        Err(not_started) => return line.send(&FromMonitor::NotStarted(not_started)),
     };
     drop(view);
     // From here on the monitor holds nothing of the user's. What it owns is let go by its owner: closed below it, each would be
@@ -197,13 +199,13 @@ fn starts_in_front(given: &Given) -> bool {
     !isatty(input) || !pipe
 }
 
-/// Forks and executes the program; the step that failed where it could not be executed.
+/// Forks and executes the program, or says why it was not.
 fn start(
     plan: &Plan,
     given: &Given,
     view: Option<&View>,
     line: &Connection,
-) -> io::Result<Result<Pid, Failed>> {
+) -> io::Result<Result<Pid, NotStarted>> {
     let (reads, writes) = pipe_with(PipeFlags::CLOEXEC)?;
     match syscall::fork()? {
         Fork::Child => {
@@ -214,18 +216,19 @@ fn start(
             });
             // From inside, where there is such a thing: what was held from outside leads around the view.
             let program = view.and_then(|view| view.program.as_ref()).unwrap_or(&given.program);
-            let failed = program::become_program(&Start {
+            let not_started = program::become_program(&Start {
                 plan,
                 directory: view.map_or(&given.directory, |view| &view.directory).as_fd(),
                 standard,
                 terminal: terminal.filter(|_| starts_in_front(given)).map(AsFd::as_fd),
                 program: program.as_fd(),
+                gate: given.gate.as_fd(),
                 script: given.script.as_ref().map(AsFd::as_fd),
                 view,
                 session: line,
             });
             // Should this fail too, the parent sees an end without a start.
-            let _ = rustix::io::write(&writes, &serde_json::to_vec(&failed).unwrap_or_default());
+            let _ = rustix::io::write(&writes, &serde_json::to_vec(&not_started).unwrap_or_default());
             syscall::exit_now(126)
         }
         Fork::Parent(pid) => {
@@ -240,8 +243,8 @@ fn start(
                     read => break read?,
                 }
             };
-            let failed = told.get(..read).filter(|told| !told.is_empty()).map(serde_json::from_slice);
-            Ok(failed.transpose().map_err(io::Error::other)?.map_or(Ok(pid), Err))
+            let not_started = told.get(..read).filter(|told| !told.is_empty()).map(serde_json::from_slice);
+            Ok(not_started.transpose().map_err(io::Error::other)?.map_or(Ok(pid), Err))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The process that makes sessions. It is forked from the elevator before that has threads or confines itself, so that
-//! nothing the elevator does to itself reaches what it launches. One session is always made ahead, so that no launch waits
-//! for it. It adopts what a session that died leaves behind. It also makes the helper that asks PAM, and another where that is
-//! gone.
+//! nothing the elevator does to itself reaches what it launches. One session is made ahead, between two launches, so that no
+//! launch waits for it. It adopts what a session that died leaves behind. It also makes the helper that asks PAM, and another
+//! where that is gone.
 
 use std::collections::HashSet;
 use std::io;
@@ -29,10 +29,17 @@ use crate::syscall::{self, Fork};
 pub(crate) struct Spawner {
     pid: i32,
     process: OwnedFd,
-    /// On it one session is always asked for: the next launch's.
-    line: Mutex<Connection>,
+    line: Mutex<Line>,
     /// On it helpers are asked for, each with the descriptor it is to listen on.
     helpers: Mutex<Connection>,
+}
+
+/// On it sessions are asked for.
+#[derive(Debug)]
+struct Line {
+    connection: Connection,
+    /// Whether one was asked for that nobody has taken yet.
+    asked: bool,
 }
 
 /// A session that waits for its launch. Let go without one, it ends.
@@ -69,8 +76,7 @@ impl Spawner {
         let ((ours, theirs), (helpers, asked_for)) = (pair()?, pair()?);
         match syscall::fork()? {
             Fork::Parent(pid) => {
-                let line = Connection::new(ours, LIMIT, None);
-                line.send(&Make).map_err(io::Error::other)?;
+                let line = Line { connection: Connection::new(ours, LIMIT, None), asked: false };
                 Ok(Self {
                     pid: pid.as_raw_nonzero().get(),
                     process: pidfd_open(pid, PidfdFlags::empty())?,
@@ -110,21 +116,20 @@ impl Spawner {
         Ok(ours)
     }
 
-    /// The session that is ready; another one is asked for.
+    /// Has the next launch's session made, where there is none: it is taken while the launch has other things to wait for.
+    pub(crate) fn make_ready(&self) -> io::Result<()> {
+        self.line().ask()
+    }
+
+    /// The session that is ready or, where there is none, that is made now.
     pub(crate) fn session(&self) -> io::Result<Ready> {
-        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut line = self.line();
         let mut failed = io::Error::other("the sessions that were made ended at once");
         for _ in 0..TRIES {
-            let answered = line.receive().and_then(|reply| line.send(&Make).map(|()| reply));
-            if let Err(Lost::Closed) = answered {
-                // Nothing can be launched any more, and what runs keeps its own deadline: whoever started this starts it anew.
-                eprintln!("elevon-elevator: the spawner is gone; ending");
-                std::process::exit(1);
-            }
-            match answered.map_err(io::Error::other)? {
+            match line.made()? {
                 Reply::Failed { cause } => failed = io::Error::other(cause),
                 Reply::Made { pid, cgroup } => {
-                    let ready = ready(&mut line, pid, cgroup)?;
+                    let ready = ready(&mut line.connection, pid, cgroup)?;
                     if ready.is_alive()? {
                         return Ok(ready);
                     }
@@ -136,9 +141,39 @@ impl Spawner {
         }
         Err(failed)
     }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn ready(line: &mut MutexGuard<'_, Connection>, pid: i32, cgroup: Option<PathBuf>) -> io::Result<Ready> {
+impl Line {
+    fn ask(&mut self) -> io::Result<()> {
+        if !self.asked {
+            sure(self.connection.send(&Make))?;
+            self.asked = true;
+        }
+        Ok(())
+    }
+
+    fn made(&mut self) -> io::Result<Reply> {
+        self.ask()?;
+        self.asked = false;
+        sure(self.connection.receive())
+    }
+}
+
+/// Without the spawner nothing can be launched any more, and what runs keeps its own deadline: whoever started this starts it
+/// anew.
+fn sure<T>(heard: Result<T, Lost>) -> io::Result<T> {
+    if let Err(Lost::Closed) = heard {
+        eprintln!("elevon-elevator: the spawner is gone; ending");
+        std::process::exit(1);
+    }
+    heard.map_err(io::Error::other)
+}
+
+fn ready(line: &mut Connection, pid: i32, cgroup: Option<PathBuf>) -> io::Result<Ready> {
     match <[OwnedFd; 2]>::try_from(line.take_descriptors()) {
         Ok([process, session]) => {
             Ok(Ready { pid, cgroup, process, line: Connection::new(session, LIMIT, None) })

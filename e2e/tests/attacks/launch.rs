@@ -337,17 +337,17 @@ fn odd_descriptors_harm_nobody(ground: &mut Ground) -> Result<String> {
 }
 
 fn missing_and_extra_descriptors_start_nothing(ground: &mut Ground) -> Result<String> {
-    for fds in ["", "cwd", "cwd,null,out", "cwd,null,out,err,null", "null,null,null,null,null,null,null,null"]
-    {
+    let nine = ["null"; 9].join(",");
+    for fds in ["", "cwd", "cwd,null,out", "cwd,null,out,err,null", &nine] {
         let said = ground.says(&ground.site.alice, &["--fds", fds], &runs(&ground.path("free/good"), &[]))?;
         ensure!(said.refused()?.0 == 125, "{fds}: {}", said.text());
     }
-    let nine = ["null"; 9].join(",");
-    ground.says(&ground.site.alice, &["--fds", &nine], &runs(&ground.path("free/good"), &[]))?.hung_up()?;
+    let ten = ["null"; 10].join(",");
+    ground.says(&ground.site.alice, &["--fds", &ten], &runs(&ground.path("free/good"), &[]))?.hung_up()?;
     let sixty = ["null"; 60].join(",");
     ground.says(&ground.site.alice, &["--fds", &sixty], &runs(&ground.path("free/good"), &[]))?.hung_up()?;
     ground.nothing_recorded()?;
-    Ok("0, 1, 3, 5 and 8 refused, 9 and 60 hung up on".into())
+    Ok("0, 1, 3, 5 and 9 refused, 10 and 60 hung up on".into())
 }
 
 /// A path descriptor of a folder can be had without the right to enter it.

@@ -22,6 +22,7 @@ use crate::connection::{Connection, Lost};
 use crate::elevator::Elevator;
 use crate::holdings::NotTaken;
 use crate::measure::{Measured, component, measure};
+use crate::pam;
 
 pub(crate) use refusals::{not_enrolled, of_elevon};
 
@@ -31,8 +32,8 @@ const MOST_GRANTS: u32 = 128;
 
 /// Either it was handed on to a session, or this is the last word.
 pub(crate) enum Told {
-    /// The session speaks from now on.
-    HandedOn,
+    /// The session speaks from now on. What was asked of PAM can be let go when there is time for it.
+    HandedOn(pam::Asked),
     /// A component is granted; polkit asks from now on.
     Granted(ToClient),
     /// The last word.
@@ -51,6 +52,8 @@ pub(crate) struct Attempted<'a> {
     pub(crate) directory: OwnedFd,
     /// Standard input, output and error.
     pub(crate) standard: [OwnedFd; 3],
+    /// What PAM was asked about their account already.
+    pub(crate) account: Option<pam::Asked>,
 }
 
 /// What an attempt was answered so far.
@@ -91,7 +94,9 @@ impl Attempted<'_> {
         let mut confirmed: Option<Application> = None;
         loop {
             // Answered while the program is measured; and again after each time somebody was waited for.
-            let account = self.elevator.pam.ask(&self.elevator.spawner, &self.visitor.caller.user);
+            let (elevator, user) = (self.elevator, &self.visitor.caller.user);
+            let mut account =
+                self.account.take().unwrap_or_else(|| elevator.pam.ask(&elevator.spawner, user));
             let (measured, now, decision) = match self.decide() {
                 Ok(decided) => decided,
                 Err(refused) => return Ok(Told::Last(refused)),
@@ -147,7 +152,10 @@ impl Attempted<'_> {
                         }
                     };
                     match self.elevator.take(grant, now) {
-                        Ok(taken) => return Ok(self.launch(line, measured, &taken, kept, &offer, now)),
+                        Ok(taken) => {
+                            let launched = self.launch(line, measured, &taken, kept, &offer, now);
+                            return Ok(launched.map_or_else(Told::Last, |()| Told::HandedOn(account)));
+                        }
                         // Another launch of the same user took it first: policy gives one to each.
                         Err(NotTaken::Gone) if answered.covers(&measured.application) => {}
                         Err(NotTaken::Gone) => return Ok(Told::Last(self.changed(&measured))),

@@ -7,14 +7,16 @@ use elevon_policy::event::{EndReason, What};
 use elevon_policy::id::LaunchId;
 use elevon_policy::lists::AtExpiry;
 use elevon_policy::time::{Span, Timestamp};
+use elevon_wire::conversation::Refused;
 
+use super::Attempted;
 use super::keeping::Kept;
 use super::refusals::of_elevon;
-use super::{Attempted, Told};
 use crate::chance;
 use crate::clock::Uptime;
 use crate::connection::Connection;
 use crate::holdings::Taken;
+use crate::launch::gate::{self, Gate};
 use crate::launch::limits::{self, Limited};
 use crate::launch::{Descriptors, Order, Plan, ProgramKind, containment, environment};
 use crate::launches::{Launch, Process};
@@ -30,14 +32,11 @@ impl Attempted<'_> {
         kept: Kept,
         offer: &Offer,
         now: Timestamp,
-    ) -> Told {
+    ) -> Result<(), Refused> {
         if !kept.is_of(&taken.grant) {
-            return Told::Last(self.changed(&measured));
+            return Err(self.changed(&measured));
         }
-        match self.start(line, measured, taken, kept, offer, now) {
-            Ok(()) => Told::HandedOn,
-            Err(cause) => Told::Last(of_elevon(&cause)),
-        }
+        self.start(line, measured, taken, kept, offer, now).map_err(|cause| of_elevon(&cause))
     }
 
     /// Records the launch, then makes its session, which takes over the conversation.
@@ -72,11 +71,12 @@ impl Attempted<'_> {
             limits: beside,
             session: Process::of(ready.pid),
         };
+        let (gate, waits) = gate::make().map_err(|error| error.to_string())?;
         let (plan, descriptors) =
-            self.plan(line, &launch, taken, kept, deadline, measured.program).inspect_err(|_| {
+            self.plan(line, &launch, taken, kept, deadline, measured.program, waits).inspect_err(|_| {
                 limits::forget(&launch.limits);
             })?;
-        match self.begin(&launch, &plan, &descriptors, ready, offer) {
+        match self.begin(&launch, &plan, descriptors, ready, gate, offer) {
             Ok(session) => {
                 elevator.launches.watch_over(launch.clone(), session);
                 self.look_again(&launch, now);
@@ -89,21 +89,26 @@ impl Attempted<'_> {
         }
     }
 
-    /// On file, on record, and only then in its session. What is on record as started and does not come to run is on record
-    /// as ended.
+    /// Its session makes it ready while it goes on file and on record; only then it starts. What is on record as started and
+    /// does not come to run is on record as ended.
     fn begin(
         &self,
         launch: &Launch,
         plan: &Plan,
-        descriptors: &Descriptors,
+        descriptors: Descriptors,
         ready: Ready,
+        gate: Gate,
         offer: &Offer,
     ) -> Result<OwnedFd, String> {
         let elevator = self.elevator;
         let record = |what| elevator.record(what).map_err(|error| error.to_string());
+        let gone = |error| format!("its session is gone: {error}");
+        let session = ready.begin(plan, &descriptors).map_err(gone)?;
+        // Whatever is held of it here is seen as held by those who wait for its end.
+        drop(descriptors);
         elevator.launches.announce(launch).map_err(|error| error.to_string())?;
         record(launch_started(launch, plan, offer))?;
-        ready.begin(plan, descriptors).or_else(|error| {
+        gate.open().or_else(|error| {
             record(What::LaunchEnded {
                 launch: launch.launch,
                 grant: launch.grant,
@@ -111,8 +116,9 @@ impl Attempted<'_> {
                 reason: EndReason::Failed,
                 exit: None,
             })?;
-            Err(format!("its session is gone: {error}"))
-        })
+            Err(gone(error))
+        })?;
+        Ok(session)
     }
 
     fn plan(
@@ -123,6 +129,7 @@ impl Attempted<'_> {
         kept: Kept,
         deadline: Uptime,
         program: Program,
+        gate: OwnedFd,
     ) -> Result<(Plan, Descriptors), String> {
         let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(|error| error.to_string());
         let (kind, program, script) = match program {
@@ -142,6 +149,7 @@ impl Attempted<'_> {
             directory: copy(self.directory.as_fd())?,
             standard: [input?, output?, error?],
             program,
+            gate,
             script,
         };
         let plan = Plan {

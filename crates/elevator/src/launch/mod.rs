@@ -4,6 +4,7 @@ pub(crate) mod containment;
 pub(crate) mod credentials;
 pub(crate) mod environment;
 pub(crate) mod filter;
+pub(crate) mod gate;
 pub(crate) mod landlock;
 pub(crate) mod limits;
 pub(crate) mod program;
@@ -123,6 +124,8 @@ pub(crate) struct Descriptors {
     pub(crate) standard: [OwnedFd; 3],
     /// What is executed.
     pub(crate) program: OwnedFd,
+    /// The gate that it waits at.
+    pub(crate) gate: OwnedFd,
     /// The sealed copy of a script.
     pub(crate) script: Option<OwnedFd>,
 }
@@ -132,7 +135,8 @@ impl Descriptors {
     pub(crate) fn borrow(&self) -> Vec<BorrowedFd<'_>> {
         let first = [self.client.as_fd(), self.directory.as_fd()];
         let standard = self.standard.iter().map(AsFd::as_fd);
-        let last = std::iter::once(self.program.as_fd()).chain(self.script.as_ref().map(AsFd::as_fd));
+        let last = [self.program.as_fd(), self.gate.as_fd()];
+        let last = last.into_iter().chain(self.script.as_ref().map(AsFd::as_fd));
         first.into_iter().chain(standard).chain(last).collect()
     }
 
@@ -144,6 +148,7 @@ impl Descriptors {
             directory: fds.next()?,
             standard: [fds.next()?, fds.next()?, fds.next()?],
             program: fds.next()?,
+            gate: fds.next()?,
             script: fds.next(),
         })
     }

@@ -1,5 +1,6 @@
 //! The last steps of a forked child: from the plan to the program.
 
+use std::convert::Infallible;
 use std::ffi::{CString, NulError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,9 +10,9 @@ use rustix::fs::Mode;
 use rustix::process::{Pid, fchdir, setpgid, umask};
 use rustix::termios::tcsetpgrp;
 
-use super::step::{Doing, Failed};
+use super::step::{Doing, Failed, NotStarted};
 use super::view::View;
-use super::{Plan, ProgramKind, credentials, environment, filter, landlock};
+use super::{Plan, ProgramKind, credentials, environment, filter, gate, landlock};
 use crate::connection::Connection;
 use crate::monitor::FromMonitor;
 use crate::syscall;
@@ -29,6 +30,8 @@ pub(crate) struct Start<'a> {
     pub(crate) terminal: Option<BorrowedFd<'a>>,
     /// What is executed.
     pub(crate) program: BorrowedFd<'a>,
+    /// The gate that it waits at.
+    pub(crate) gate: BorrowedFd<'a>,
     /// The sealed copy of a script.
     pub(crate) script: Option<BorrowedFd<'a>>,
     /// What it sees, where it is contained.
@@ -38,13 +41,18 @@ pub(crate) struct Start<'a> {
 }
 
 /// Becomes the program; returns only the reason why not. Every step is fatal to the start.
-pub(crate) fn become_program(start: &Start<'_>) -> Failed {
-    match prepare(start).during("prepare its start").and_then(|argv| keep(start).map(|()| argv)) {
-        Err(failed) => failed,
-        Ok(argv) => {
-            let error = syscall::execute(start.program, &argv, &environment::build(start.plan));
-            Failed::new("execute it", &error)
-        }
+pub(crate) fn become_program(start: &Start<'_>) -> NotStarted {
+    let Err(not_started) = execute(start);
+    not_started
+}
+
+fn execute(start: &Start<'_>) -> Result<Infallible, NotStarted> {
+    let argv = prepare(start).during("prepare its start")?;
+    let environment = environment::build(start.plan);
+    keep(start)?;
+    match gate::is_opened(start.gate, start.plan.deadline).during("wait for its record")? {
+        true => Err(Failed::new("execute it", &syscall::execute(start.program, &argv, &environment)).into()),
+        false => Err(NotStarted::CalledOff),
     }
 }
 

@@ -28,6 +28,21 @@ impl Failed {
     }
 }
 
+/// Why a program was not started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum NotStarted {
+    /// A step failed.
+    Failed(Failed),
+    /// The elevator called it off: it could not be recorded.
+    CalledOff,
+}
+
+impl From<Failed> for NotStarted {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}
+
 /// Says of an error what was being done.
 pub(crate) trait Doing<T> {
     /// The same, as a failed step.

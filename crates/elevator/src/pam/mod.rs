@@ -9,9 +9,9 @@ mod stack;
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use elevon_policy::application::User;
 use elevon_policy::event::DenyReason;
@@ -49,13 +49,20 @@ const TRIES: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Pam {
     folder: Option<PathBuf>,
-    /// On it one process is always asked for: the next question's.
-    line: Mutex<Option<Connection>>,
+    line: Mutex<Option<Line>>,
     /// Who is asked for a password, and whose were wrong.
     proofs: Mutex<HashMap<u32, Proofs>>,
 }
 
-/// A question that was asked.
+/// To the helper; on it processes are asked for.
+#[derive(Debug)]
+struct Line {
+    connection: Connection,
+    /// Whether one was asked for that nobody has taken yet.
+    asked: bool,
+}
+
+/// A question that was asked. The process that answers it ends when this is let go: no sooner than there is time for it.
 #[derive(Debug)]
 pub(crate) struct Asked {
     asked: io::Result<Process>,
@@ -76,11 +83,18 @@ impl Pam {
         Self { folder, line: Mutex::new(None), proofs: Mutex::default() }
     }
 
-    /// Has the helper made, so that it is warm when it is first needed.
-    pub(crate) fn prepare(&self, spawner: &Spawner) {
-        if let Err(error) = self.line_in(&mut self.line(), spawner).map(drop) {
-            eprintln!("elevon-elevator: could not make the PAM helper: {error}");
+    /// Has the process made that the next question is for, where there is none; and the helper, where that is gone.
+    pub(crate) fn make_ready(&self, spawner: &Spawner) -> io::Result<()> {
+        let mut line = self.line();
+        let mut made = Ok(());
+        for _ in 0..TRIES {
+            made = self.have_made(self.line_in(&mut line, spawner)?);
+            match made {
+                Ok(()) => break,
+                Err(_) => *line = None,
+            }
         }
+        made.map_err(io::Error::other)
     }
 
     /// Asks whether this user's account may be used; the answer comes while other work is done.
@@ -97,17 +111,20 @@ impl Pam {
         let mut failed = io::Error::other("the PAM helper ended again and again");
         for _ in 0..TRIES {
             let helper = self.line_in(&mut line, spawner)?;
-            let made = helper.receive::<Made>().and_then(|made| {
-                helper.send(&Make { folder: self.folder.clone() })?;
-                Ok((made, helper.take_descriptors()))
+            let made = self.have_made(helper).and_then(|()| {
+                helper.asked = false;
+                helper.connection.receive::<Made>()
             });
             match made {
-                Ok((Made::Process(pid), fds)) => {
-                    let [process, question] = <[OwnedFd; 2]>::try_from(fds)
+                Ok(Made::Process(pid)) => {
+                    let [process, question] = <[OwnedFd; 2]>::try_from(helper.connection.take_descriptors())
                         .map_err(|_| io::Error::other("the PAM helper did not send two descriptors"))?;
-                    return Ok(Process { pid, process, line: Connection::new(question, LIMIT, None) });
+                    if is_there(process.as_fd(), &helper.connection)? {
+                        return Ok(Process { pid, process, line: Connection::new(question, LIMIT, None) });
+                    }
+                    *line = None;
                 }
-                Ok((Made::Failed(cause), _)) => failed = io::Error::other(cause),
+                Ok(Made::Failed(cause)) => failed = io::Error::other(cause),
                 Err(lost) => {
                     *line = None;
                     if !matches!(lost, Lost::Closed) {
@@ -119,34 +136,46 @@ impl Pam {
         Err(failed)
     }
 
+    fn have_made(&self, helper: &mut Line) -> Result<(), Lost> {
+        if !helper.asked {
+            helper.connection.send(&Make { folder: self.folder.clone() })?;
+            helper.asked = true;
+        }
+        Ok(())
+    }
+
     /// The line to the helper, which is made where there is none.
-    fn line_in<'a>(
-        &self,
-        line: &'a mut Option<Connection>,
-        spawner: &Spawner,
-    ) -> io::Result<&'a mut Connection> {
+    fn line_in<'a>(&self, line: &'a mut Option<Line>, spawner: &Spawner) -> io::Result<&'a mut Line> {
         let made = match line.take() {
             Some(made) => made,
             None => {
                 let helper = spawner.helper()?;
                 set_socket_timeout(&helper, Timeout::Recv, Some(PATIENCE.std()))?;
-                let made = Connection::new(helper, LIMIT, None);
-                made.send(&Make { folder: self.folder.clone() }).map_err(io::Error::other)?;
-                made
+                Line { connection: Connection::new(helper, LIMIT, None), asked: false }
             }
         };
         Ok(line.insert(made))
     }
 
-    fn line(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
+    fn line(&self) -> MutexGuard<'_, Option<Line>> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Whether neither a process nor the helper that made it has ended: with the helper go those that it made.
+fn is_there(process: BorrowedFd<'_>, helper: &Connection) -> io::Result<bool> {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut ended = [
+        PollFd::from_borrowed_fd(process, PollFlags::IN),
+        PollFd::from_borrowed_fd(helper.socket(), PollFlags::empty()),
+    ];
+    Ok(poll(&mut ended, Some(&at_once))? == 0)
+}
+
 impl Asked {
     /// The answer; a process that gives none in time is ended, with all that it started.
-    pub(crate) fn answer(self) -> Answer {
-        let mut process = self.asked.map_err(|error| account::failed(&error.to_string()))?;
+    pub(crate) fn answer(&mut self) -> Answer {
+        let process = self.asked.as_mut().map_err(|error| account::failed(&error.to_string()))?;
         match process.answers(self.by) {
             Ok(true) => process.line.receive::<Answer>().unwrap_or_else(|lost| {
                 Err(account::failed(&format!("the process of its modules ended without an answer: {lost}")))

@@ -79,6 +79,8 @@ pub(crate) fn run(line: OwnedFd) -> ! {
 struct Loaded {
     library: Result<Library, String>,
     stamps: BTreeMap<PathBuf, Stamp>,
+    /// The service as it was last found.
+    service: Option<Service>,
 }
 
 type Stamp = Option<(u64, u64, i64, i64)>;
@@ -109,6 +111,7 @@ fn serve(mut line: Connection) -> Result<(), Lost> {
                 // Another helper is made, which loads what is there now.
                 return Ok(());
             }
+            loaded.look_again(folder);
             answer(&line, folder, loaded)?;
         }
     }
@@ -117,7 +120,7 @@ fn serve(mut line: Connection) -> Result<(), Lost> {
 impl Loaded {
     fn warm(folder: Option<&Path>) -> Self {
         let library = Library::load();
-        let Ok(loaded) = &library else { return Self { library, stamps: BTreeMap::new() } };
+        let Ok(loaded) = &library else { return Self { library, stamps: BTreeMap::new(), service: None } };
         // Looked at before it is loaded: what is replaced in between is seen.
         let modules = Stack::read(folder, modules(loaded).as_deref()).unwrap_or_default().modules;
         let files: Vec<PathBuf> = loaded.place().map(Path::to_owned).into_iter().chain(modules).collect();
@@ -127,11 +130,30 @@ impl Loaded {
         if can_be_loaded(modules) {
             modules.iter().for_each(|module| keep_loaded(module));
         }
-        Self { library, stamps }
+        Self { library, stamps, service: None }
     }
 
     fn is_out_of_date(&self) -> bool {
         self.stamps.iter().any(|(path, then)| stamp(path) != *then)
+    }
+
+    /// Reads the service where it has changed; what cannot be used is told when it is asked for.
+    fn look_again(&mut self, folder: Option<&Path>) {
+        if let Ok(library) = &self.library
+            && !self.service.as_ref().is_some_and(Service::is_current)
+        {
+            self.service = Service::read(folder, library).ok();
+        }
+    }
+
+    /// The library, where the service may be asked with it.
+    fn ready(&self, folder: Option<&Path>) -> Result<&Library, String> {
+        let library = self.library.as_ref().map_err(Clone::clone)?;
+        match &self.service {
+            Some(service) if service.is_current() => {}
+            _ => drop(Service::read(folder, library)?),
+        }
+        Ok(library)
     }
 }
 
@@ -183,24 +205,15 @@ fn be_asked(mut line: Connection, folder: Option<&Path>, loaded: &Loaded) -> ! {
     // What a module does to its terminal or its group it does to nobody else's.
     let ready = rustix::process::setsid();
     syscall::reset_signals();
-    // Ahead of the question, which then only looks whether the files are still the same.
-    let prepared = Prepared::new(folder, loaded);
     if let Ok(question) = line.receive::<Question>() {
-        let prepared = match prepared {
-            Ok(prepared) if prepared.is_current() => Ok(prepared),
-            _ => Prepared::new(folder, loaded),
-        };
-        let library = match (ready, prepared) {
-            (Err(errno), _) => Err(errno.to_string()),
-            (_, prepared) => prepared.map(|prepared| prepared.library),
-        };
+        let library = ready.map_err(|errno| errno.to_string()).and_then(|_| loaded.ready(folder));
         // Whoever asked may have lost patience.
         let _ = match question {
             Question::Account { user } => {
                 let answer: Answer = library
                     .map_err(|cause| NotAdmitted::Failed { cause })
                     .and_then(|library| account::check(library, folder, &user));
-                line.send(&answer)
+                line.send(&answer).and_then(|()| line.receive_frame().map(drop))
             }
             Question::Presence { user, client } => {
                 let over = library
@@ -213,24 +226,20 @@ fn be_asked(mut line: Connection, folder: Option<&Path>, loaded: &Loaded) -> ! {
     syscall::exit_now(0)
 }
 
-/// A service that may be used, and in which state its files were then.
-struct Prepared<'a> {
-    library: &'a Library,
-    stamps: Vec<(PathBuf, Stamp)>,
-}
+/// A service that may be used: its files, and in which state they were then.
+struct Service(Vec<(PathBuf, Stamp)>);
 
-impl<'a> Prepared<'a> {
-    fn new(folder: Option<&Path>, loaded: &'a Loaded) -> Result<Self, String> {
-        let library = loaded.library.as_ref().map_err(Clone::clone)?;
+impl Service {
+    fn read(folder: Option<&Path>, library: &Library) -> Result<Self, String> {
         // Twice: what is replaced while it is looked at is seen.
         let stack = || Stack::read(folder, modules(library).as_deref()).map_err(|unfit| unfit.to_string());
         let files = stack()?.files;
         let stamps = files.into_iter().map(|path| (path.clone(), stamp(&path))).collect();
         stack()?;
-        Ok(Self { library, stamps })
+        Ok(Self(stamps))
     }
 
     fn is_current(&self) -> bool {
-        self.stamps.iter().all(|(path, then)| stamp(path) == *then)
+        self.0.iter().all(|(path, then)| stamp(path) == *then)
     }
 }

@@ -24,6 +24,7 @@ use self::relay::HELD;
 use crate::clock::Uptime;
 use crate::connection::{Connection, Lost, Speaker};
 use crate::files;
+use crate::launch::step::NotStarted;
 use crate::launch::{Descriptors, Outcome, Plan, containment, limits, terminal, view};
 use crate::monitor::{self, FromMonitor};
 use crate::spawner;
@@ -157,6 +158,10 @@ struct Session {
     ending: Option<EndReason>,
     exit: Option<Exit>,
     hung_up: bool,
+    /// Whether there was no launch after all.
+    called_off: bool,
+    /// The gate, until the launch has begun: as long as it is held, the elevator finds a session there.
+    gate: Option<OwnedFd>,
     /// Whether every child is gone and the cgroup does not say so yet, of which no signal tells.
     lingers: bool,
     /// Whether the client has said more than was heard yet.
@@ -188,7 +193,7 @@ impl Session {
             let _ = monitor.send_with(&plan, &given);
         }
         // The user's own descriptors, the terminal among them, are let go here.
-        let Descriptors { client, .. } = descriptors;
+        let Descriptors { client, gate, .. } = descriptors;
         let speaker = Speaker { pid: plan.client, uid: plan.user.uid };
         let stage = first_stage(&plan);
         let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
@@ -206,6 +211,8 @@ impl Session {
             ending: None,
             exit: None,
             hung_up: false,
+            called_off: false,
+            gate: Some(gate),
             lingers: false,
             unheard: false,
             plan,
@@ -221,6 +228,8 @@ impl Session {
     fn watch(mut self) -> io::Result<()> {
         self.begin();
         self.hear_monitor();
+        self.send();
+        self.gate = None;
         loop {
             let seen = self.wait()?;
             if seen.signals {
@@ -265,9 +274,18 @@ impl Session {
                 end: self.plan.end,
                 terminal: self.master.is_some(),
             }),
-            Some(FromMonitor::Failed(failed)) => self.give_up(&failed.to_string()),
+            Some(FromMonitor::NotStarted(NotStarted::Failed(failed))) => self.give_up(&failed.to_string()),
+            Some(FromMonitor::NotStarted(NotStarted::CalledOff)) => self.call_off(),
             _ => self.give_up("its monitor died"),
         }
+    }
+
+    /// There was no launch: the elevator says so, and nothing is left behind.
+    fn call_off(&mut self) {
+        self.called_off = true;
+        self.monitor = None;
+        self.client = None;
+        self.all_said = true;
     }
 
     /// The program was never there.
@@ -333,8 +351,11 @@ impl Session {
             None if self.hung_up => EndReason::HungUp,
             None => EndReason::Exited,
         };
-        let outcome = Outcome { reason, exit: self.exit };
-        files::write_json_fast(&self.plan.folder.join(format!("{}.outcome", self.plan.launch)), &outcome)?;
+        if !self.called_off {
+            let outcome = Outcome { reason, exit: self.exit };
+            let path = self.plan.folder.join(format!("{}.outcome", self.plan.launch));
+            files::write_json_fast(&path, &outcome)?;
+        }
         if let Some(cgroup) = &self.plan.cgroup {
             containment::remove_cgroup(cgroup);
         }

@@ -52,7 +52,7 @@ impl Session {
                     self.master = None;
                     self.say_the_end();
                 }
-                FromMonitor::Asks | FromMonitor::Started | FromMonitor::Failed(_) => {}
+                FromMonitor::Asks | FromMonitor::Started | FromMonitor::NotStarted(_) => {}
             }
         }
     }
