@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use crate::packages;
 use crate::postgres::Postgres;
 use crate::program::{cargo, root, run, target_directory};
+use crate::release;
 
 /// A measure's name, and what takes it; it is given what the developer adds.
 type Bench = (&'static str, fn(&[String]) -> Result<()>);
@@ -55,6 +56,9 @@ fn beside_postgres(mut bench: Command) -> Result<()> {
 /// Debian has no package of sudo-rs yet: it is built from its own sources, once.
 fn beside_sudo(mut bench: Command) -> Result<()> {
     packages::provide_for_launches()?;
+    release::programs()?;
+    // As they are installed: built again they would be linked otherwise.
+    bench.env("ELEVON_BUILT", "1");
     let folder = target_directory()?.join("sudo-rs");
     run(cargo(["install", "--quiet", "--locked", "sudo-rs", "--version=0.2.13", "--root"]).arg(&folder))?;
     bench.arg("--sudo-rs").arg(folder.join("bin/sudo"));

@@ -17,6 +17,7 @@ mod manual;
 mod packages;
 mod postgres;
 mod program;
+mod release;
 mod test;
 mod tidy;
 mod windows;
@@ -74,6 +75,8 @@ enum Command {
         #[arg(last = true)]
         more: Vec<String>,
     },
+    /// Builds what is installed, in release: the programs, their manual pages and completions.
+    Release,
     /// Writes manual pages and completions for bash, zsh and fish, made from what the programs say about themselves.
     Manual {
         /// A folder laid out as /usr/share is; the target directory's `manual` when none is named.
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::tidy(),
         Command::Bless => bless::bless(),
         Command::Bench { name, more } => bench::bench(name.as_deref(), &more),
+        Command::Release => release::release(),
         Command::Manual { into } => manual::manual(into),
         Command::Crash { names, rounds } => crash::crash(rounds, &names),
         Command::Fuzz { target, seconds } => fuzz::fuzz(target.as_deref(), seconds),
