@@ -71,9 +71,8 @@ impl Attempted<'_> {
             limits: beside,
             session: Process::of(ready.pid),
         };
-        let (gate, waits) = gate::make().map_err(|error| error.to_string())?;
-        let (plan, descriptors) =
-            self.plan(line, &launch, taken, kept, deadline, measured.program, waits).inspect_err(|_| {
+        let (plan, descriptors, gate) =
+            self.plan(line, &launch, taken, kept, deadline, measured.program).inspect_err(|_| {
                 limits::forget(&launch.limits);
             })?;
         match self.begin(&launch, &plan, descriptors, ready, gate, offer) {
@@ -129,8 +128,7 @@ impl Attempted<'_> {
         kept: Kept,
         deadline: Uptime,
         program: Program,
-        gate: OwnedFd,
-    ) -> Result<(Plan, Descriptors), String> {
+    ) -> Result<(Plan, Descriptors, Gate), String> {
         let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(|error| error.to_string());
         let (kind, program, script) = match program {
             Program::Binary { file } => (ProgramKind::Binary, file, None),
@@ -143,13 +141,14 @@ impl Attempted<'_> {
                 (ProgramKind::Script { interpreter: interpreter_name, argument, path }, interpreter, sealed)
             }
         };
+        let (gate, waits) = gate::make().map_err(|error| error.to_string())?;
         let [input, output, error] = self.standard.each_ref().map(|fd| copy(fd.as_fd()));
         let descriptors = Descriptors {
             client: copy(line.socket())?,
             directory: copy(self.directory.as_fd())?,
             standard: [input?, output?, error?],
             program,
-            gate,
+            gate: waits,
             script,
         };
         let plan = Plan {
@@ -174,7 +173,7 @@ impl Attempted<'_> {
             inside: kept.inside,
             login: self.visitor.login,
         };
-        Ok((plan, descriptors))
+        Ok((plan, descriptors, gate))
     }
 
     /// A revocation or a lock that came between the decision and now found nothing to end: it is made up for here.
