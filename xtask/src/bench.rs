@@ -12,10 +12,12 @@ use crate::release;
 /// A measure's name, and what takes it; it is given what the developer adds.
 type Bench = (&'static str, fn(&[String]) -> Result<()>);
 
-const BENCHES: [Bench; 5] = [
+const BENCHES: [Bench; 7] = [
     ("decide", |more| run(&mut measure("decide", more))),
     ("events", |more| beside_postgres(measure("events", more))),
+    ("expiry", |more| as_installed(measure("expiry", more))),
     ("identify", identify),
+    ("idle", |more| as_installed(measure("idle", more))),
     ("launch", |more| beside_sudo(measure("launch", more))),
     ("verify", |more| beside_postgres(measure("verify", more))),
 ];
@@ -56,11 +58,15 @@ fn beside_postgres(mut bench: Command) -> Result<()> {
 /// Debian has no package of sudo-rs yet: it is built from its own sources, once.
 fn beside_sudo(mut bench: Command) -> Result<()> {
     packages::provide_for_launches()?;
-    release::programs()?;
-    // As they are installed: built again they would be linked otherwise.
-    bench.env("ELEVON_BUILT", "1");
     let folder = target_directory()?.join("sudo-rs");
     run(cargo(["install", "--quiet", "--locked", "sudo-rs", "--version=0.2.13", "--root"]).arg(&folder))?;
     bench.arg("--sudo-rs").arg(folder.join("bin/sudo"));
-    run(bench.arg("--write").arg(root().join("docs/benchmarks.md")))
+    bench.arg("--write").arg(root().join("docs/benchmarks.md"));
+    as_installed(bench)
+}
+
+/// With the programs as they are installed: built again for the measure, the client would be linked otherwise.
+fn as_installed(mut bench: Command) -> Result<()> {
+    release::programs()?;
+    run(bench.env("ELEVON_BUILT", "1"))
 }

@@ -66,7 +66,10 @@ impl Session {
                 }
                 Stage::Warned { terminate } if due(terminate) => {
                     self.ending = Some(EndReason::Expired);
-                    containment::signal_descendants(getpid(), Signal::TERM);
+                    // Looking for all of them takes its time, which there is none of where nothing may go on.
+                    if !due(self.plan.deadline) {
+                        containment::signal_descendants(getpid(), Signal::TERM);
+                    }
                     Stage::Asked { kill: self.plan.deadline }
                 }
                 Stage::Asked { kill } if due(kill) => Stage::Killing,
