@@ -5,9 +5,10 @@ use anyhow::{Context, Result};
 use crate::program::{cargo, run};
 use crate::tidy;
 
-/// Rewrites golden files, snapshots and the elevator's dependency list.
+/// Rewrites golden files, snapshots and the lists of the elevator's dependencies and files.
 pub(crate) fn bless() -> Result<()> {
     tidy::dependencies::write().context("write the elevator's dependency list")?;
+    tidy::inventory::write().context("write the list of the elevator's files")?;
     let mut tests =
         cargo(["test", "--quiet", "--package=elevon-policy", "--package=elevon-wire", "--test=it"]);
     run(tests.env("ELEVON_BLESS", "1")).context("rewrite the golden files")?;

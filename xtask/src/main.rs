@@ -65,7 +65,7 @@ enum Command {
     },
     /// The house rules: who may depend on whom, where `unsafe` and SQL may stand, names, what documents may say.
     Tidy,
-    /// Accepts golden files, snapshots and the elevator's dependency list as they are now.
+    /// Accepts golden files, snapshots and the lists of the elevator's dependencies and files as they are now.
     Bless,
     /// Takes one of the measures, or lists them.
     Bench {

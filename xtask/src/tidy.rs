@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 pub(crate) mod arrows;
 pub(crate) mod dependencies;
 mod documents;
+pub(crate) mod inventory;
 mod names;
 mod source;
 mod sql;
@@ -51,7 +52,7 @@ impl File {
 
 type Rule = fn(&[File]) -> Result<Vec<Finding>>;
 
-const RULES: [(&str, Rule); 7] = [
+const RULES: [(&str, Rule); 8] = [
     ("who may depend on whom", arrows::check),
     ("the pure crates are pure", source::check_pure),
     ("unsafe code in one file", unsafety::check),
@@ -59,6 +60,7 @@ const RULES: [(&str, Rule); 7] = [
     ("names", names::check),
     ("documents", documents::check),
     ("the elevator's dependencies", dependencies::check),
+    ("the elevator's files", inventory::check),
 ];
 
 /// Checks every rule, and prints what breaks one.

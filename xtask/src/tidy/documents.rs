@@ -11,6 +11,7 @@ pub(super) fn check(files: &[File]) -> Result<Vec<Finding>> {
     let mut findings = unnamed_rooms(files);
     findings.extend(files.iter().flat_map(out_of_place));
     findings.extend(files.iter().flat_map(|file| dead_links(file, files)));
+    findings.extend(files.iter().flat_map(|file| cases_that_are_none(file, files)));
     Ok(findings)
 }
 
@@ -91,6 +92,27 @@ fn dead_links(file: &File, files: &[File]) -> Vec<Finding> {
                     format!("links to {target}, which is not there"),
                 ));
             }
+        }
+    }
+    findings
+}
+
+/// A case of the attack corpus by which a document says that something is covered, `` `area::case` ``, and which there is not.
+fn cases_that_are_none(file: &File, files: &[File]) -> Vec<Finding> {
+    if file.path != Path::new("docs/cve.md") {
+        return Vec::new();
+    }
+    let is_there = |area: &str, case: &str| {
+        let path = format!("e2e/tests/attacks/{area}.rs");
+        let area = files.iter().find(|file| file.path == Path::new(&path));
+        area.is_some_and(|area| area.text.contains(&format!("fn {case}(")))
+    };
+    let mut findings = Vec::new();
+    for (at, line) in file.text.lines().enumerate() {
+        let named = line.split('`').skip(1).step_by(2).filter_map(|code| code.split_once("::"));
+        for (area, case) in named.filter(|(area, case)| !is_there(area, case)) {
+            let told = format!("{area}::{case} is no case of the attack corpus");
+            findings.push(Finding::at(&file.path, at + 1, told));
         }
     }
     findings
