@@ -193,11 +193,17 @@ impl Elevator {
 
     /// Records what happened, durably. Whoever is about to act on it acts only after this.
     pub(crate) fn record(&self, what: What) -> Result<(), NotRecorded> {
+        self.record_in_silence(what)?;
+        self.waiting.wake();
+        Ok(())
+    }
+
+    /// [`Elevator::record`], without waking those who carry it on: whoever has something more urgent to do does that after.
+    pub(crate) fn record_in_silence(&self, what: What) -> Result<(), NotRecorded> {
         let journal = self.journal().ok_or(NotRecorded::NotEnrolled)?;
         let at = self.clock.for_the_record();
         journal.record(at, what)?;
         self.clock.saw(at);
-        self.waiting.wake();
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use super::refusals::of_elevon;
 use crate::chance;
 use crate::clock::Uptime;
 use crate::connection::Connection;
+use crate::elevator::NotRecorded;
 use crate::holdings::Taken;
 use crate::launch::gate::{self, Gate};
 use crate::launch::limits::{self, Limited};
@@ -100,23 +101,26 @@ impl Attempted<'_> {
         offer: &Offer,
     ) -> Result<OwnedFd, String> {
         let elevator = self.elevator;
-        let record = |what| elevator.record(what).map_err(|error| error.to_string());
+        let in_words = |error: NotRecorded| error.to_string();
         let gone = |error| format!("its session is gone: {error}");
         let session = ready.begin(plan, &descriptors).map_err(gone)?;
         // Whatever is held of it here is seen as held by those who wait for its end.
         drop(descriptors);
         elevator.launches.announce(launch).map_err(|error| error.to_string())?;
-        record(launch_started(launch, plan, offer))?;
-        gate.open().or_else(|error| {
-            record(What::LaunchEnded {
+        elevator.record_in_silence(launch_started(launch, plan, offer)).map_err(in_words)?;
+        let opened = gate.open();
+        elevator.waiting.wake();
+        if let Err(error) = opened {
+            let ended = What::LaunchEnded {
                 launch: launch.launch,
                 grant: launch.grant,
                 user: launch.user.clone(),
                 reason: EndReason::Failed,
                 exit: None,
-            })?;
-            Err(gone(error))
-        })?;
+            };
+            elevator.record(ended).map_err(in_words)?;
+            return Err(gone(error));
+        }
         Ok(session)
     }
 
