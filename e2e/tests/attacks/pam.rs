@@ -33,6 +33,7 @@ crate::cases! {
     Shared a_service_that_others_could_change_admits_nobody,
     Shared a_module_of_the_users_own_admits_nobody,
     Shared a_killed_helper_is_made_again,
+    Shared who_waits_for_a_person_holds_no_process_of_pam,
     Shared a_replaced_module_is_the_one_that_is_asked,
 }
 
@@ -117,12 +118,7 @@ fn an_expired_password_elevates_nothing(ground: &mut Ground) -> Result<String> {
 
 /// Whoever waited is asked about again.
 fn an_account_locked_after_it_was_approved_starts_nothing(ground: &mut Ground) -> Result<String> {
-    let probe = ground.install("asked", "probe")?;
-    // A program of its own: what another case was granted does not cover it.
-    let bytes = [fs::read(&probe)?, b"locked".to_vec()].concat();
-    let probe = format!("{probe}-locked");
-    fs::write(&probe, bytes)?;
-    fs::set_permissions(&probe, PermissionsExt::from_mode(0o755))?;
+    let probe = of_its_own(ground, "locked")?;
     let mut waits = ground.site.alice_asks("5m", &[&probe])?;
     let request = ground.site.api.pending(&probe)?;
     administer(&ground.site.alice, &["usermod", "--expiredate", "2001-01-01"])?;
@@ -320,6 +316,33 @@ fn a_killed_helper_is_made_again(ground: &mut Ground) -> Result<String> {
         admitted(ground).with_context(|| format!("round {round}"))?;
     }
     Ok("three times".into())
+}
+
+/// One process is ready for the next question; those who wait, however many, have none.
+fn who_waits_for_a_person_holds_no_process_of_pam(ground: &mut Ground) -> Result<String> {
+    let helper = helper(ground)?;
+    let mut waiting = Vec::new();
+    for number in 0..5 {
+        let program = of_its_own(ground, &format!("waits-{number}"))?;
+        let client = ground.site.alice_asks("5m", &[&program])?;
+        waiting.push((client, ground.site.api.pending(&program)?));
+    }
+    until_true("one process of the helper's to be there", SOON, || children(helper).len() == 1)?;
+    for (mut client, request) in waiting {
+        ground.approver.decline(&request, "not now")?;
+        client.exit(SOON)?;
+    }
+    Ok("five waited, and one process was ready".into())
+}
+
+/// A program that somebody has to agree to, whose bytes no other case was granted.
+fn of_its_own(ground: &Ground, mark: &str) -> Result<String> {
+    let probe = ground.install("asked", "probe")?;
+    let bytes = [fs::read(&probe)?, mark.as_bytes().to_vec()].concat();
+    let probe = format!("{probe}-{mark}");
+    fs::write(&probe, bytes)?;
+    fs::set_permissions(&probe, PermissionsExt::from_mode(0o755))?;
+    Ok(probe)
 }
 
 /// What is warm must not outlive what is on the disk.

@@ -116,6 +116,7 @@ impl Attempted<'_> {
                 Verdict::Launch { end, offer, .. }
                     if matches!(answered, Answered::Not) && is_running_low(&offer, end, now) =>
                 {
+                    self.wait_without(account);
                     let offered = Offered::new(measured, offer, now);
                     if let Some(refused) = self.grant(line, &offered)? {
                         return Ok(Told::Last(refused));
@@ -126,6 +127,7 @@ impl Attempted<'_> {
                     if confirmed.as_ref() != Some(&measured.application)
                         && !self.elevator.holdings.to_confirm(grant, offer.terms.confirm).is_none() =>
                 {
+                    self.wait_without(account);
                     if let Some(refused) = self.confirm(line, &measured, grant, &offer)? {
                         return Ok(Told::Last(refused));
                     }
@@ -167,6 +169,7 @@ impl Attempted<'_> {
                     return Ok(Told::Last(self.changed(&measured)));
                 }
                 Verdict::Offered { offer } => {
+                    self.wait_without(account);
                     let offered = Offered::new(measured, offer, now);
                     let by_policy = offered.offer.way != Way::Approval;
                     let refused =
@@ -179,6 +182,12 @@ impl Attempted<'_> {
                 }
             }
         }
+    }
+
+    /// Whoever waits for a person holds no process of PAM's meanwhile, and others find what they need.
+    fn wait_without(&self, account: pam::Asked) {
+        drop(account);
+        self.elevator.make_ready();
     }
 
     /// Measures and decides; what cannot be measured or decided is refused and recorded.

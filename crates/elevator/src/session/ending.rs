@@ -6,7 +6,7 @@ use elevon_policy::event::EndReason;
 use elevon_policy::lists::AtExpiry;
 use elevon_policy::time::Span;
 use elevon_wire::conversation::ToClient;
-use rustix::process::{Signal, getpid};
+use rustix::process::{Signal, getpid, setpriority_process};
 use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
 
 use super::Session;
@@ -46,7 +46,7 @@ impl Session {
             self.stage = Stage::Asked { kill: Uptime::now().after(order.grace) };
             if order.grace > Span::ZERO {
                 self.say(&ToClient::Warning { left: order.grace, reason: order.reason });
-                containment::signal_descendants(getpid(), Signal::TERM);
+                ask_to_end();
             }
         }
         self.take_alarm()
@@ -68,7 +68,7 @@ impl Session {
                     self.ending = Some(EndReason::Expired);
                     // Looking for all of them takes its time, which there is none of where nothing may go on.
                     if !due(self.plan.deadline) {
-                        containment::signal_descendants(getpid(), Signal::TERM);
+                        ask_to_end();
                     }
                     Stage::Asked { kill: self.plan.deadline }
                 }
@@ -86,6 +86,7 @@ impl Session {
     }
 
     fn kill(&self) {
+        take_precedence();
         if let Some(cgroup) = &self.plan.cgroup {
             containment::kill_cgroup(cgroup);
         }
@@ -115,6 +116,17 @@ impl Session {
     pub(super) fn is_populated(&self) -> bool {
         self.plan.cgroup.as_deref().is_some_and(containment::is_populated)
     }
+}
+
+fn ask_to_end() {
+    take_precedence();
+    containment::signal_descendants(getpid(), Signal::TERM);
+}
+
+/// Ending goes before whatever else the computer is busy with, the program itself above all. Where that cannot be had, the end
+/// still comes. Nothing is forked any more that would have it, too.
+fn take_precedence() {
+    let _ = setpriority_process(None, -20);
 }
 
 /// The alarms before the end. Warning and grace take no more than a half and a quarter of a short grant.

@@ -16,7 +16,7 @@ use elevon_wire::conversation::{Refused, ToClient};
 use elevon_wire::frame::MESSAGE_LIMIT;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{WaitOptions, getpid, set_child_subreaper, setpriority_process, wait};
+use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
 use rustix::time::{TimerfdClockId, TimerfdFlags, Timespec, timerfd_create};
 
 use self::ending::{Stage, first_stage};
@@ -226,8 +226,6 @@ impl Session {
 
     /// Until nothing runs any more and all was said.
     fn watch(mut self) -> io::Result<()> {
-        // What it starts has been forked by now, and is not meant.
-        first_in_line();
         self.begin();
         self.hear_monitor();
         self.send();
@@ -374,12 +372,6 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// The end must come on time whatever else the computer is busy with, the program itself above all. Where this cannot be had, the
-/// end still comes.
-fn first_in_line() {
-    let _ = setpriority_process(None, -20);
 }
 
 /// What there is to see to.
