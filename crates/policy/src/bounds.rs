@@ -1,5 +1,5 @@
 //! What an application that runs elevated is kept to: where it may write, which capabilities it has, whether it may start
-//! other programs, how much it may take.
+//! other programs, how much it may take, whether it gets to its user's display.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -26,6 +26,10 @@ pub struct Bounds {
     /// How much it may take.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: Limits,
+    /// Whether it gets to a display. Left out where it does not, so that a computer which does not know of displays reads
+    /// the document as before; with it, such a computer refuses the whole.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub display: Display,
 }
 
 /// What holds a program while it runs, beside the end of its grant.
@@ -53,6 +57,18 @@ pub enum Children {
     Allowed,
     /// None: it is one process, and stays the program that it is.
     Denied,
+}
+
+/// Whether a program with windows gets to a display; from the stricter to the freer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Display {
+    /// To none: it learns of no display, and has no key to one.
+    #[default]
+    None,
+    /// To that of the user who asked: their X display, with their own key to it, and their Wayland compositor. Whatever else
+    /// runs on the same X display can type into its windows.
+    OfTheUser,
 }
 
 /// How much the processes of a launch may take together; without a number, as much as there is.
@@ -124,15 +140,20 @@ impl Bounds {
         // Full root, the only one without a list of capabilities, has all of them.
         let capabilities = wider.capabilities.is_empty() && !wider.is_contained()
             || self.capabilities.is_within(wider.capabilities);
-        contained && capabilities && self.children >= wider.children && self.limits.is_within(wider.limits)
+        contained
+            && capabilities
+            && self.children >= wider.children
+            && self.limits.is_within(wider.limits)
+            && self.display <= wider.display
     }
 
     /// The stricter, the greater: for choosing between lists that say the same otherwise. Contained before anything else, then
-    /// without children, then by the number of capabilities and of folders, then by limits.
+    /// without children, without a display, then by the number of capabilities and of folders, then by limits.
     pub fn strictness(&self) -> impl Ord + use<> {
         (
             self.is_contained(),
             self.children,
+            Reverse(self.display),
             Reverse(self.capabilities.count()),
             Reverse(self.writable().len()),
             Reverse(self.limits.memory.unwrap_or(u64::MAX)),
@@ -151,6 +172,9 @@ impl Bounds {
         }
         if self.children == Children::Denied {
             words.push_str(", without child processes");
+        }
+        if self.display == Display::OfTheUser {
+            words.push_str(", on the user's display");
         }
         words
     }
@@ -190,6 +214,9 @@ impl Bounds {
         if self.children == Children::Denied {
             told.push("It starts no other program.".into());
         }
+        if self.display == Display::OfTheUser {
+            told.push("It opens windows on the display of the user who asked. Whatever else runs on the same X display can read what they show and type into them.".into());
+        }
         let most = [
             self.limits.processes.map(|most| format!("{most} processes")),
             self.limits.memory.map(|most| format!("{} MiB of memory", most >> 20)),
@@ -206,6 +233,9 @@ impl Bounds {
         let refused = self.capabilities.among(Capabilities::NEVER_CONTAINED);
         if self.is_contained() && !refused.is_empty() {
             return Some(Contradiction::NeverContained(refused));
+        }
+        if self.is_contained() && self.display != Display::None {
+            return Some(Contradiction::ContainedDisplay);
         }
         match (runs_as, &self.containment) {
             (RunsAs::SameUser, _) if self.capabilities.is_empty() => {
@@ -287,6 +317,8 @@ pub enum Contradiction {
     FullRoot,
     /// These undo a containment.
     NeverContained(Capabilities),
+    /// A display is a service socket, and those a contained program does not see.
+    ContainedDisplay,
     /// Nothing can run with so little.
     TooLittle,
     /// More folders than a single-purpose tool writes to.
@@ -317,6 +349,9 @@ impl fmt::Display for Contradiction {
                     "{found} would undo the containment; expected other capabilities, or full containment"
                 )
             }
+            Self::ContainedDisplay => f.write_str(
+                "a contained program sees no service socket, and so no display; expected none, or full containment",
+            ),
             Self::TooLittle => {
                 f.write_str("nothing runs with so little; expected at least 2 processes and 1 MiB")
             }
@@ -369,6 +404,8 @@ mod tests {
             limited(1 << 20).is_within(&limited(1 << 30)) && !limited(1 << 30).is_within(&limited(1 << 20))
         );
         assert!(limited(1 << 20).is_within(&full) && !full.is_within(&limited(1 << 20)));
+        let shown = Bounds { display: Display::OfTheUser, ..Bounds::default() };
+        assert!(full.is_within(&shown) && !shown.is_within(&full) && shown.is_within(&shown));
     }
 
     #[test]
@@ -378,6 +415,8 @@ mod tests {
         assert!(some.strictness() > more.strictness());
         assert!(more.strictness() > alone.strictness());
         assert!(alone.strictness() > Bounds::default().strictness());
+        let shown = Bounds { display: Display::OfTheUser, ..Bounds::default() };
+        assert!(Bounds::default().strictness() > shown.strictness());
     }
 
     #[test]
@@ -399,6 +438,11 @@ mod tests {
         assert!(said(&named, RunsAs::SameUser).is_none());
         assert!(said(&Bounds::default(), RunsAs::SameUser).is_some());
         assert!(said(&contained(&vec!["/srv/a"; 17], ""), RunsAs::Root).is_some());
+        let shown = |bounds| Bounds { display: Display::OfTheUser, ..bounds };
+        assert_eq!(said(&shown(Bounds::default()), RunsAs::Root), None);
+        assert_eq!(said(&shown(named.clone()), RunsAs::SameUser), None);
+        let hidden = said(&shown(contained(&[], "")), RunsAs::Root);
+        assert!(hidden.is_some_and(|told| told.contains("sees no service socket")));
     }
 
     #[test]
@@ -416,6 +460,8 @@ mod tests {
             r#"{"containment":{"type":"contained"}}"#,
             r#"{"containment":{"type":"contained","writable":[],"readable":[]}}"#,
             r#"{"children":"few"}"#,
+            r#"{"display":"of_everybody"}"#,
+            r#"{"display":true}"#,
             r#"{"limits":{"files":1}}"#,
             r#"{"capabilities":["all"]}"#,
             r#"{"colour":"red"}"#,

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::Display;
 use crate::capability::Capabilities;
 use crate::lists::{ApplicationList, Confirm, Covers, PrivilegedApplicationList, RunsAs, Terms};
 use crate::risk::{self, Kind};
@@ -41,6 +42,8 @@ pub enum Code {
     DecisiveFolder,
     /// It equals root, and nobody has to show that they are there.
     Unconfirmed,
+    /// What else is on the user's display can type into its windows.
+    SharedDisplay,
 }
 
 impl Code {
@@ -69,6 +72,7 @@ impl fmt::Display for Code {
             Self::RootCapability => "root_capability",
             Self::DecisiveFolder => "decisive_folder",
             Self::Unconfirmed => "unconfirmed",
+            Self::SharedDisplay => "shared_display",
         })
     }
 }
@@ -127,6 +131,10 @@ pub fn of_rule(rule: &Rule, terms: &Terms) -> Vec<Warning> {
     if terms.confirm.is_none() && warnings.iter().any(|warning| is_root(warning.code)) {
         let sentence = "Nobody has to show that they are there: any program that runs under the user's account can use such a grant, unless a password confirms it.";
         warnings.push(Warning { code: Code::Unconfirmed, sentence: sentence.to_owned() });
+    }
+    if terms.bounds.display == Display::OfTheUser {
+        let sentence = "It opens windows on the user's display: whatever else runs on the same X display can read what they show and type into them, and a password that confirms the launch does not change that.";
+        warnings.push(Warning { code: Code::SharedDisplay, sentence: sentence.to_owned() });
     }
     warnings
 }

@@ -291,6 +291,10 @@ fn schemas() -> Value {
                 "processes": { "type": "integer", "minimum": 2 },
                 "memory": { "type": "integer", "minimum": 1_048_576, "description": "in bytes" },
             })),
+            "display": {
+                "enum": ["none", "of_the_user"], "default": "none",
+                "description": "whether it gets to the display of the user who asked, into whose windows whatever else is on the same X display can type; not when contained",
+            },
         })),
         "Document": open("a JSON document"),
         "Problem": object(json!(["title", "status", "detail"]), json!({

@@ -1,7 +1,7 @@
 //! What an application is kept to, where lists, requests and grants meet.
 
 use elevon_policy::application::Component;
-use elevon_policy::bounds::{Bounds, Children, Containment, Limits};
+use elevon_policy::bounds::{Bounds, Children, Containment, Display, Limits};
 use elevon_policy::decide::{Offer, Verdict};
 use elevon_policy::event::DenyReason;
 use elevon_policy::grant::Grant;
@@ -49,6 +49,7 @@ fn among_equals_the_one_that_keeps_it_to_less_wins() {
     let alone = kept_to(Bounds { children: Children::Denied, ..Bounds::default() });
     // From the widest to the strictest.
     let order = [
+        kept_to(Bounds { display: Display::OfTheUser, ..Bounds::default() }),
         Terms::default(),
         alone,
         as_user(),
@@ -145,8 +146,8 @@ fn any_bounds() -> impl Strategy<Value = Bounds> {
     let folders =
         prop::collection::vec(prop::sample::select(vec!["/srv", "/srv/a", "/srv/a/b", "/var/lib/t"]), 0..3);
     let numbers = || prop::option::of(1u32..4);
-    (prop::option::of(folders), 0u8..8, any::<bool>(), numbers(), numbers()).prop_map(
-        |(folders, capabilities, denied, processes, memory)| Bounds {
+    (prop::option::of(folders), 0u8..8, any::<bool>(), numbers(), numbers(), any::<bool>()).prop_map(
+        |(folders, capabilities, denied, processes, memory, shown)| Bounds {
             capabilities: ["chown", "kill", "net_raw"]
                 .iter()
                 .enumerate()
@@ -160,6 +161,7 @@ fn any_bounds() -> impl Strategy<Value = Bounds> {
                 .map_or(Containment::Full, |folders| Containment::Contained { writable: os(&folders) }),
             children: if denied { Children::Denied } else { Children::Allowed },
             limits: Limits { processes, memory: memory.map(u64::from) },
+            display: if shown { Display::OfTheUser } else { Display::None },
         },
     )
 }

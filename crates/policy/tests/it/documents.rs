@@ -2,7 +2,7 @@
 //! computers and servers of different versions say to each other. `cargo xtask bless` accepts one.
 
 use elevon_policy::application::{Application, Package, PackageSystem, User, Vendor};
-use elevon_policy::bounds::{Bounds, Children, Containment, Limits};
+use elevon_policy::bounds::{Bounds, Children, Containment, Display, Limits};
 use elevon_policy::bundle::{Bundle, Deployed, DeployedTo};
 use elevon_policy::event::{
     By, DenyReason, EndReason, Event, Exit, Layers, LimitLayer, Nested, What, Witnessed,
@@ -81,6 +81,7 @@ fn every_bound() -> Bounds {
         containment: Containment::Contained { writable: os(&["/srv/captures"]) },
         children: Children::Denied,
         limits: Limits { processes: Some(64), memory: Some(256 << 20) },
+        display: Display::OfTheUser,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What an administrator is warned of before a list is saved.
 
-use elevon_policy::bounds::{Bounds, Containment};
+use elevon_policy::bounds::{Bounds, Containment, Display};
 use elevon_policy::lint::{Code, of_allowlist, of_privileged, of_rule};
 use elevon_policy::lists::{Confirm, Covers, PrivilegedApplicationList, RunsAs, Terms, Way};
 use elevon_policy::rule::{Listed, Outcome, Recognises, Rule};
@@ -72,6 +72,17 @@ fn what_equals_root_should_be_confirmed() {
     }
     assert_eq!(codes(&named("tcpdump"), &free), []);
     assert!(!Code::Unconfirmed.is_grave());
+}
+
+#[test]
+fn a_display_is_shared_with_whatever_else_is_on_it() {
+    let bounds = Bounds { display: Display::OfTheUser, ..Bounds::default() };
+    let shown = Terms { bounds, ..confirmed() };
+    assert_eq!(codes(&named("partition-editor"), &shown), [Code::SharedDisplay]);
+    assert_eq!(codes(&named("bash"), &shown), [Code::EqualsRoot, Code::SharedDisplay]);
+    assert!(of_rule(&named("partition-editor"), &shown)[0].to_string().contains("type into"));
+    let Listed::Rule(denied) = deny(named("partition-editor")) else { unreachable!("it was written here") };
+    assert_eq!(codes(&denied, &shown), []);
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn components(list: &PrivilegedApplicationList) -> Result<(), Error> {
         Some((number, _)) => Err(Error::field(
             "rules",
             format!(
-                "rule {number} is about a component, of which nothing runs that could be contained; expected terms of its own, as root and in full"
+                "rule {number} is about a component, of which nothing runs that could be contained or have a display; expected terms of its own, as root, in full and without a display"
             ),
         )),
     }

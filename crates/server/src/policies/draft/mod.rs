@@ -114,7 +114,7 @@ fn way(word: &str) -> Option<Way> {
 #[cfg(test)]
 mod tests {
     use elevon_policy::application::Sha256;
-    use elevon_policy::bounds::{Bounds, Children, Containment, Limits};
+    use elevon_policy::bounds::{Bounds, Children, Containment, Display, Limits};
     use elevon_policy::id::RuleId;
     use elevon_policy::lists::{AtExpiry, Covers, Launches, RunsAs, Starts};
     use elevon_policy::rule::{ArgumentPattern, Listed, Outcome, Recognises, Rule};
@@ -146,6 +146,7 @@ mod tests {
                 },
                 children: Children::Denied,
                 limits: Limits { processes: Some(12), memory: Some(64 << 20) },
+                display: Display::None,
             },
             ..Terms::default()
         };
@@ -201,6 +202,22 @@ mod tests {
     fn a_list_survives_its_form() {
         let mut form = of_privileged(&list());
         assert_eq!(privileged(&mut form, list().id, NOW), Some(list()), "{form:?}");
+    }
+
+    #[test]
+    fn a_display_survives_its_form_and_is_none_when_contained() {
+        let shown = Bounds { display: Display::OfTheUser, ..Bounds::default() };
+        let terms = Terms { bounds: shown, ..Terms::default() };
+        let list = PrivilegedApplicationList { terms, ..list() };
+        let mut form = of_privileged(&list);
+        assert_eq!(privileged(&mut form, list.id, NOW), Some(list.clone()), "{form:?}");
+        form.set("terms.containment", "contained");
+        assert_eq!(privileged(&mut form, list.id, NOW), None);
+        assert!(form.refused("terms.display").is_some());
+        let mut unknown = of_privileged(&list);
+        unknown.set("terms.display", "of_everybody");
+        let read = privileged(&mut unknown, list.id, NOW).expect("it is read");
+        assert_eq!(read.terms.bounds.display, Display::None);
     }
 
     #[test]

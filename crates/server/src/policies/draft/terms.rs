@@ -1,6 +1,6 @@
 //! What a grant is worth, as fields of a form, and back.
 
-use elevon_policy::bounds::{Bounds, Children, Containment, Contradiction, Limits};
+use elevon_policy::bounds::{Bounds, Children, Containment, Contradiction, Display, Limits};
 use elevon_policy::capability::Capabilities;
 use elevon_policy::lists::{
     AtExpiry, Confirm, Covers, Durations, JustificationNeeded, Launches, RunsAs, Starts, Terms,
@@ -71,6 +71,7 @@ fn write_bounds(set: &mut impl FnMut(&str, &str), bounds: &Bounds) {
     let folders: Vec<_> = bounds.writable().iter().map(OsText::escaped).collect();
     set("writable", &folders.join("\n"));
     set("children", if bounds.children == Children::Denied { "denied" } else { "allowed" });
+    set("display", if bounds.display == Display::OfTheUser { "of_the_user" } else { "none" });
     let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
     set("processes", &number(bounds.limits.processes.map(u64::from)));
     set("memory", &number(bounds.limits.memory.map(|memory| memory / MEBIBYTE)));
@@ -175,6 +176,10 @@ fn read_bounds(form: &mut Form, at: &str, runs_as: RunsAs) -> Option<Bounds> {
             _ => Children::Allowed,
         },
         limits,
+        display: match form.text(format!("{at}display")) {
+            "of_the_user" => Display::OfTheUser,
+            _ => Display::None,
+        },
     };
     let Some(contradiction) = bounds.contradiction(runs_as) else { return Some(bounds) };
     form.refuse(format!("{at}{}", beside(&contradiction)), format!("{contradiction}."));
@@ -187,6 +192,7 @@ fn beside(contradiction: &Contradiction) -> &'static str {
         Contradiction::NoCapabilities | Contradiction::FullRoot | Contradiction::NeverContained(_) => {
             "capabilities"
         }
+        Contradiction::ContainedDisplay => "display",
         Contradiction::TooLittle => "memory",
         Contradiction::TooManyFolders | Contradiction::NoFolder(_) | Contradiction::OwnOfContained { .. } => {
             "writable"
