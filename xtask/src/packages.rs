@@ -23,7 +23,7 @@ enum Shown {
     File(&'static str),
 }
 
-const PACKAGES: [Package; 22] = [
+const PACKAGES: [Package; 24] = [
     Package { name: "postgresql", shown_by: Shown::Postgres },
     Package {
         name: "chromium",
@@ -51,6 +51,8 @@ const PACKAGES: [Package; 22] = [
     Package { name: "zsh", shown_by: Shown::Program(&["zsh"]) },
     Package { name: "fish", shown_by: Shown::Program(&["fish"]) },
     Package { name: "mandoc", shown_by: Shown::Program(&["mandoc"]) },
+    Package { name: "xvfb", shown_by: Shown::Program(&["Xvfb"]) },
+    Package { name: "x11-utils", shown_by: Shown::Program(&["xdpyinfo"]) },
     Package { name: "acl", shown_by: Shown::Program(&["setfacl"]) },
     Package { name: "passwd", shown_by: Shown::Program(&["useradd"]) },
     Package { name: "g++", shown_by: Shown::Program(&["g++", "c++", "clang++"]) },

@@ -4,7 +4,7 @@
 mod caller;
 mod conversation;
 
-pub use caller::{Caller, environment, umask, window};
+pub use caller::{Caller, cookie, environment, umask, window};
 pub use conversation::{Conversation, Error, Received};
 
 /// Where the elevator listens for users unless it is told otherwise.

@@ -103,6 +103,7 @@ fn message(asked: &arguments::Run) -> Run {
         runs_as: asked.runs_as,
         wait: asked.wait,
         environment: elevon::environment(std::env::vars_os()),
+        cookie: elevon::cookie(|name| std::env::var_os(name)),
         window: elevon::window(),
         umask: elevon::umask(),
     }

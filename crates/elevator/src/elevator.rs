@@ -85,8 +85,8 @@ impl Elevator {
         let clock = Clock::open(&config.state_dir).context("could not read what time it was")?;
         let (holdings, complaints) =
             Holdings::open(&config.state_dir).context("could not read what is held")?;
-        let launches =
-            Launches::open(&config.state_dir.join("launches")).context("could not read launches")?;
+        let launches = Launches::open(&config.state_dir.join("launches"), &config.run_dir.join("displays"))
+            .context("could not read launches")?;
         let elevator = Self {
             clock,
             holdings,

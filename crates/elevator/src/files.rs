@@ -68,6 +68,14 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes the folder with all that is in it, if it is there; a link is removed, not followed.
+pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(about(path, error)),
+        _ => Ok(()),
+    }
+}
+
 fn put(path: &Path, bytes: &[u8], durably: bool) -> io::Result<()> {
     let fresh = path.with_added_extension("new");
     let placed = place(&fresh, path, bytes, durably);

@@ -1,8 +1,10 @@
 //! What runs elevated here: each launch on file, watched until its tree is gone, ended when it should be, and told of.
 
 use std::collections::HashMap;
+use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -88,6 +90,7 @@ struct Live {
 #[derive(Debug)]
 pub(crate) struct Launches {
     folder: PathBuf,
+    displays: PathBuf,
     live: Mutex<HashMap<LaunchId, Live>>,
     news: OwnedFd,
 }
@@ -104,16 +107,24 @@ pub(crate) struct Ended {
 }
 
 impl Launches {
-    /// Opens the folder of the launches' files.
-    pub(crate) fn open(folder: &Path) -> io::Result<Self> {
+    /// Opens the folder of the launches' files, and the one of what they need for displays: others go through that one.
+    pub(crate) fn open(folder: &Path, displays: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
+        std::fs::create_dir_all(displays)?;
+        std::fs::set_permissions(displays, Permissions::from_mode(0o711))?;
         let news = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { folder: folder.to_owned(), live: Mutex::new(HashMap::new()), news })
+        let (folder, displays) = (folder.to_owned(), displays.to_owned());
+        Ok(Self { folder, displays, live: Mutex::new(HashMap::new()), news })
     }
 
     /// The folder of the launches' files.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The folder with what a launch needs for its user's display.
+    pub(crate) fn display(&self, launch: LaunchId) -> PathBuf {
+        self.displays.join(launch.to_string())
     }
 
     /// Puts a launch on file, before its session hears of it.
@@ -139,6 +150,8 @@ impl Launches {
             // A file that stays is looked at, and dropped, at the next start.
             let _ = files::remove(&self.path(launch.launch, kind));
         }
+        // Its session removes it; one that died did not.
+        let _ = files::remove_folder(&self.display(launch.launch));
         if let Some(cgroup) = &launch.cgroup {
             containment::remove_cgroup(cgroup);
         }
@@ -182,6 +195,13 @@ impl Launches {
             let id = path.file_name().and_then(|name| name.to_str()?.split('.').next()?.parse().ok());
             if !id.is_some_and(known) {
                 files::remove(&path)?;
+            }
+        }
+        for entry in std::fs::read_dir(&self.displays)? {
+            let path = entry?.path();
+            let id = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            if !id.is_some_and(known) {
+                files::remove_folder(&path)?;
             }
         }
         Ok(())

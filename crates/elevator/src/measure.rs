@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use elevon_policy::application::{Application, Lane, Sha256, User};
 use elevon_policy::text::OsText;
+use rustix::fs::FileType;
 
 pub(crate) use not_measured::NotMeasured;
 
@@ -204,6 +205,21 @@ pub(crate) fn measure(
 /// change what lies there or where the path leads. Otherwise which component it is about, and what is wrong with it.
 pub(crate) fn folder(path: &OsText, owner: u32, known: &Known) -> Result<OwnedFd, (OsText, &'static str)> {
     trust::believe_folder(path, owner, &Mounts::of_table(&known.mounts)).map(|place| place.file)
+}
+
+/// Whether this is a socket of that user, reached without links by folders that nobody but root, and the user, can change.
+pub(crate) fn is_socket_of(path: &OsText, uid: u32, known: &Known) -> bool {
+    const OTHERS_WRITE: u32 = 0o022;
+    let found = walk::walk(None, path.as_bytes(), 0, &Mounts::of_table(&known.mounts), |place| {
+        let facts = &place.facts;
+        let theirs = match facts.kind() {
+            FileType::Directory => (facts.owner == 0 || facts.owner == uid) && facts.mode & OTHERS_WRITE == 0,
+            FileType::Socket => facts.owner == uid,
+            _ => false,
+        };
+        if theirs { Ok(()) } else { Err(()) }
+    });
+    found.is_ok_and(|place| place.facts.kind() == FileType::Socket)
 }
 
 fn check_command_line(command: &OsText, arguments: &[OsText]) -> Result<(), NotMeasured> {

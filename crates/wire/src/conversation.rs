@@ -16,6 +16,8 @@ use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::display::Cookie;
+
 /// From the client.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "message", rename_all = "snake_case", deny_unknown_fields)]
@@ -93,8 +95,13 @@ pub struct Run {
     pub runs_as: Option<RunsAs>,
     /// `--wait`, `--no-wait`.
     pub wait: Wait,
-    /// The few variables that may matter: TERM, LANG, LC_*, TZ. The elevator checks them, and takes no others.
+    /// The few variables that may matter: TERM, LANG, LC_*, TZ; and DISPLAY, WAYLAND_DISPLAY, XDG_RUNTIME_DIR, which count
+    /// only where policy lets the program get to the user's display. The elevator checks them, and takes no others.
     pub environment: Vec<(String, OsText)>,
+    /// The key to the display that DISPLAY says. The client has read it, with the user's own rights: the elevator opens no
+    /// file that a user names here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<Cookie>,
     /// The size of the terminal, where there is one.
     pub window: Option<WindowSize>,
     /// The umask to run with.
@@ -141,9 +148,9 @@ pub enum ToClient {
         /// Whether nobody may see what is typed.
         secret: bool,
     },
-    /// PAM tells something.
+    /// Something to know before the application starts: what PAM tells, or why there will be no display.
     Notice {
-        /// In its own words.
+        /// In PAM's own words, or in the elevator's.
         text: Text,
     },
     /// A request waits for a decision.

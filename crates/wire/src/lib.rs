@@ -4,6 +4,7 @@
 pub mod chain;
 pub mod channel;
 pub mod conversation;
+pub mod display;
 pub mod frame;
 pub mod signed;
 pub mod token;

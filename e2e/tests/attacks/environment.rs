@@ -21,13 +21,13 @@ crate::cases! {
 }
 
 /// What the program sees, and what it may see.
-fn seen(text: &str) -> Result<BTreeMap<String, String>> {
+pub(crate) fn seen(text: &str) -> Result<BTreeMap<String, String>> {
     let line = text.lines().find(|line| line.starts_with('{')).with_context(|| text.to_owned())?;
     let seen: Value = serde_json::from_str(line)?;
     Ok(serde_json::from_value(seen["environment"].clone())?)
 }
 
-fn only_what_is_stated(seen: &BTreeMap<String, String>, besides: &[&str]) -> Result<()> {
+pub(crate) fn only_what_is_stated(seen: &BTreeMap<String, String>, besides: &[&str]) -> Result<()> {
     let stated = [
         "ELEVON_GRANT",
         "ELEVON_LAUNCH",

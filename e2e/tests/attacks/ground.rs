@@ -355,6 +355,7 @@ pub(crate) fn asked(command: impl Into<Vec<u8>>, arguments: &[&[u8]]) -> Run {
         runs_as: None,
         wait: Wait::No,
         environment: Vec::new(),
+        cookie: None,
         window: None,
         umask: 0o022,
     }

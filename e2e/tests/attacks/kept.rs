@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use elevon_e2e::policy::{brisk_terms, folder, privileged};
 use elevon_e2e::program::{Program, Ran, run};
 use elevon_e2e::site::Site;
-use elevon_policy::bounds::{Bounds, Children, Containment, Limits};
+use elevon_policy::bounds::{Bounds, Children, Containment, Display, Limits};
 use elevon_policy::lists::{RunsAs, Terms, Way};
 use elevon_policy::rule::Rule;
 use elevon_policy::text::OsText;
@@ -18,8 +18,9 @@ use elevon_policy::text::OsText;
 use crate::ground::{Ground, Said};
 
 /// The folders of the site's programs whose programs are kept: contained root, and the same under a limit; contained and the
-/// same user; root, and the same user, without children; the same user with a capability; lists that cannot be kept.
-const FOLDERS: [&str; 9] = [
+/// same user; root, and the same user, without children; the same user with a capability; root, and the same user, on the
+/// user's display; lists that cannot be kept.
+const FOLDERS: [&str; 11] = [
     "contained",
     "limited",
     "contained-user",
@@ -27,6 +28,8 @@ const FOLDERS: [&str; 9] = [
     "contained-alone",
     "capable",
     "capable-alone",
+    "on-display",
+    "user-on-display",
     "by-link",
     "by-others",
 ];
@@ -79,6 +82,7 @@ fn terms(site: &Site, name: &str) -> Result<(RunsAs, Bounds)> {
     };
     let net_raw = "net_raw".parse()?;
     let alone = Bounds { children: Children::Denied, ..Bounds::default() };
+    let shown = Bounds { display: Display::OfTheUser, ..Bounds::default() };
     let contained = Bounds {
         containment: to(&["data"]),
         capabilities: "chown, dac_override, fowner, kill, setuid, setgid, net_raw".parse()?,
@@ -98,6 +102,8 @@ fn terms(site: &Site, name: &str) -> Result<(RunsAs, Bounds)> {
         "contained-alone" => (RunsAs::Root, Bounds { children: Children::Denied, ..contained }),
         "capable" => (RunsAs::SameUser, Bounds { capabilities: net_raw, ..Bounds::default() }),
         "capable-alone" => (RunsAs::SameUser, Bounds { capabilities: net_raw, ..alone }),
+        "on-display" => (RunsAs::Root, shown),
+        "user-on-display" => (RunsAs::SameUser, Bounds { capabilities: net_raw, ..shown }),
         "by-link" => (RunsAs::Root, Bounds { containment: to(&["data-link"]), ..Bounds::default() }),
         _ => (RunsAs::Root, Bounds { containment: to(&["data", "open"]), ..Bounds::default() }),
     })

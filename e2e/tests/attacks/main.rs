@@ -12,6 +12,7 @@ mod ground;
 mod alone;
 mod capabilities;
 mod contained;
+mod display;
 mod end_of_a_grant;
 mod environment;
 mod identity;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         end_of_a_grant::CASES,
         pam::CASES,
         contained::CASES,
+        display::CASES,
         alone::CASES,
         capabilities::CASES,
         presence::CASES,

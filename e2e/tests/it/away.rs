@@ -56,6 +56,7 @@ fn is_tried(site: &Site, times: usize) -> Result<()> {
         runs_as: None,
         wait: Wait::No,
         environment: Vec::new(),
+        cookie: None,
         window: None,
         umask: 0o022,
         component: false,

@@ -20,7 +20,7 @@ fn from_the_root(site: &Site, arguments: &[&str]) -> Result<std::process::Comman
 }
 
 /// Saves a list with these settings in its editor, and deploys it as it was deployed before.
-fn edited(site: &Site, id: &str, settings: &[(&str, &str)]) -> Result<()> {
+pub(crate) fn edited(site: &Site, id: &str, settings: &[(&str, &str)]) -> Result<()> {
     let mut administrator = site.signed_in("administrator")?;
     let page = administrator.open(&format!("/privileged-application-lists/{id}"))?;
     let mut form = page.form_to(&format!("/privileged-application-lists/{id}"))?;

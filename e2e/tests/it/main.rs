@@ -11,6 +11,7 @@ mod certificates;
 mod components;
 mod crowd;
 mod demo;
+mod display;
 mod endings;
 mod environment;
 mod explain;

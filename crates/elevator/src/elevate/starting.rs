@@ -1,13 +1,16 @@
 //! From a grant to a session: the launch on record and on file, then the session, which takes over the conversation.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
+use elevon_policy::bounds::Display;
 use elevon_policy::decide::Offer;
 use elevon_policy::event::{EndReason, What};
 use elevon_policy::id::LaunchId;
 use elevon_policy::lists::AtExpiry;
+use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::{Span, Timestamp};
-use elevon_wire::conversation::Refused;
+use elevon_wire::conversation::{Refused, ToClient};
 
 use super::Attempted;
 use super::keeping::Kept;
@@ -16,7 +19,9 @@ use crate::chance;
 use crate::clock::Uptime;
 use crate::connection::Connection;
 use crate::elevator::NotRecorded;
+use crate::files;
 use crate::holdings::Taken;
+use crate::launch::display::Shown;
 use crate::launch::gate::{self, Gate};
 use crate::launch::limits::{self, Limited};
 use crate::launch::{Descriptors, Order, Plan, ProgramKind, containment, environment};
@@ -75,6 +80,7 @@ impl Attempted<'_> {
         let (plan, descriptors, gate) =
             self.plan(line, &launch, taken, kept, deadline, measured.program).inspect_err(|_| {
                 limits::forget(&launch.limits);
+                let _ = files::remove_folder(&elevator.launches.display(id));
             })?;
         match self.begin(&launch, &plan, descriptors, ready, gate, offer) {
             Ok(session) => {
@@ -155,6 +161,9 @@ impl Attempted<'_> {
             gate: waits,
             script,
         };
+        let display = self.elevator.launches.display(launch.launch);
+        let mut environment = environment::checked(&self.run.environment);
+        environment.extend(self.display(line, &kept, &display)?);
         let plan = Plan {
             launch: launch.launch,
             grant: launch.grant,
@@ -162,7 +171,8 @@ impl Attempted<'_> {
             client: self.visitor.speaker.pid,
             program: kind,
             argv: launch.argv.clone(),
-            environment: environment::checked(&self.run.environment),
+            environment,
+            display,
             window: self.run.window,
             umask: self.run.umask | 0o022,
             end: launch.end,
@@ -178,6 +188,26 @@ impl Attempted<'_> {
             login: self.visitor.login,
         };
         Ok((plan, descriptors, gate))
+    }
+
+    /// The variables that lead to the user's display, where the grant has it; tells what was left out. A client that does not
+    /// hear it any more starts nothing either.
+    fn display(
+        &self,
+        line: &Connection,
+        kept: &Kept,
+        folder: &Path,
+    ) -> Result<Vec<(String, OsText)>, String> {
+        if kept.bounds.display == Display::None {
+            return Ok(Vec::new());
+        }
+        let shown = Shown::of_the_user(&self.run, self.visitor.caller.user.uid, &self.elevator.known);
+        for because in &shown.left_out {
+            line.send(&ToClient::Notice { text: Text::new(*because) }).map_err(|lost| lost.to_string())?;
+        }
+        shown
+            .provide(folder, &kept.identity)
+            .map_err(|error| format!("could not make {} for its display: {error}", folder.display()))
     }
 
     /// A revocation or a lock that came between the decision and now found nothing to end: it is made up for here.

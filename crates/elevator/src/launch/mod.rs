@@ -2,6 +2,7 @@
 
 pub(crate) mod containment;
 pub(crate) mod credentials;
+pub(crate) mod display;
 pub(crate) mod environment;
 pub(crate) mod filter;
 pub(crate) mod gate;
@@ -46,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) argv: Vec<OsText>,
     /// The checked variables.
     pub(crate) environment: Vec<(String, OsText)>,
+    /// The folder with what it needs for its user's display, which goes with the launch.
+    pub(crate) display: PathBuf,
     /// The size of the user's terminal.
     pub(crate) window: Option<WindowSize>,
     /// The umask.

@@ -356,6 +356,8 @@ impl Session {
             let path = self.plan.folder.join(format!("{}.outcome", self.plan.launch));
             files::write_json_fast(&path, &outcome)?;
         }
+        // What stays is removed when the elevator takes the end in.
+        let _ = files::remove_folder(&self.plan.display);
         if let Some(cgroup) = &self.plan.cgroup {
             containment::remove_cgroup(cgroup);
         }

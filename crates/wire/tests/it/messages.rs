@@ -90,6 +90,8 @@ fn from_the_client() {
             runs_as: None,
             wait,
             environment: vec![("TERM".into(), OsText::from("xterm"))],
+            cookie: (wait == Wait::No)
+                .then(|| serde_json::from_value(serde_json::json!(vec![7; 16])).unwrap()),
             window: Some(WindowSize { rows: 24, columns: 80 }),
             umask: 0o022,
         }))
