@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use elevon_policy::time::{Span, Timestamp};
 use elevon_wire::channel::{TimeQuestion, TimeStatement};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
@@ -39,6 +39,12 @@ impl Uptime {
     /// How long until then; zero when it has passed.
     pub(crate) fn left(self) -> Span {
         Span::from_millis(self.0.saturating_sub(Self::now().0))
+    }
+
+    /// The same for an alarm by this clock. At zero there would be none at all.
+    pub(crate) fn alarm(self) -> Timespec {
+        let millis = i64::try_from(self.0.max(1)).unwrap_or(i64::MAX);
+        Timespec { tv_sec: millis / 1_000, tv_nsec: (millis % 1_000) * 1_000_000 }
     }
 
     /// In milliseconds.

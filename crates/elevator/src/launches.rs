@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use elevon_policy::application::{Application, User};
 use elevon_policy::event::{EndReason, Exit, Nested};
@@ -16,7 +15,9 @@ use elevon_policy::text::OsText;
 use elevon_policy::time::{Span, Timestamp};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use rustix::time::Timespec;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Uptime;
@@ -25,6 +26,9 @@ use crate::launch::{Order, Outcome, containment, limits};
 
 /// A session that has not ended its tree this long after the deadline has failed.
 const PATIENCE: Span = Span::from_millis(100);
+
+/// An alarm at this never rings.
+const NEVER: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// A launch as it stands on file (`ID.json`), so that a restarted elevator finds it again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -93,6 +97,9 @@ pub(crate) struct Launches {
     displays: PathBuf,
     live: Mutex<HashMap<LaunchId, Live>>,
     news: OwnedFd,
+    /// Rings when a session should have done its work. A wait that counts its own time would begin anew where it was when the
+    /// computer wakes.
+    alarm: OwnedFd,
 }
 
 /// A launch that is over.
@@ -113,8 +120,9 @@ impl Launches {
         std::fs::create_dir_all(displays)?;
         std::fs::set_permissions(displays, Permissions::from_mode(0o711))?;
         let news = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let alarm = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         let (folder, displays) = (folder.to_owned(), displays.to_owned());
-        Ok(Self { folder, displays, live: Mutex::new(HashMap::new()), news })
+        Ok(Self { folder, displays, live: Mutex::new(HashMap::new()), news, alarm })
     }
 
     /// The folder of the launches' files.
@@ -177,7 +185,7 @@ impl Launches {
             let process = launch.session.filter(|_| launch.boot == boot && !done).and_then(Process::open);
             match process {
                 Some(process) => self.watch_over(launch, process),
-                None if launch.boot == boot => over.push(self.conclude(launch, None)),
+                None if launch.boot == boot => over.push(self.conclude(launch, None, false)),
                 None => over.push(Ended { launch, reason: EndReason::Rebooted, exit: None }),
             }
         }
@@ -269,37 +277,42 @@ impl Launches {
     pub(crate) fn wait(&self, patience: Option<Span>) -> io::Result<Vec<Ended>> {
         let watched: Vec<(LaunchId, Arc<OwnedFd>)> =
             self.live().iter().map(|(id, live)| (*id, Arc::clone(&live.process))).collect();
-        let timeout = self.step_in(patience);
-        let mut ready = vec![PollFd::from_borrowed_fd(self.news.as_fd(), PollFlags::IN)];
+        let next = self.step_in(patience.map(|patience| Uptime::now().after(patience)));
+        self.set_alarm(next)?;
+        let mut ready = vec![
+            PollFd::from_borrowed_fd(self.news.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(self.alarm.as_fd(), PollFlags::IN),
+        ];
         ready.extend(
             watched.iter().map(|(_, process)| PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)),
         );
-        match poll(&mut ready, timeout.as_ref()) {
+        match poll(&mut ready, None) {
             Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
             polled => polled?,
         };
         let over: Vec<bool> = ready.iter().map(|fd| !fd.revents().is_empty()).collect();
         drop(ready);
-        // What the counter says does not matter.
+        // What the counters say does not matter.
         let _ = rustix::io::read(&self.news, &mut [0; 8]);
+        let _ = rustix::io::read(&self.alarm, &mut [0; 8]);
         let mut ended = Vec::new();
-        for ((id, _), over) in watched.iter().zip(over.into_iter().skip(1)) {
+        for ((id, _), over) in watched.iter().zip(over.into_iter().skip(2)) {
             let live = if over { self.live().remove(id) } else { None };
-            ended.extend(live.map(|live| self.conclude(live.launch, live.ordered)));
+            ended.extend(live.map(|live| self.conclude(live.launch, live.ordered, live.overdue)));
         }
         Ok(ended)
     }
 
     /// Kills what has outlived its deadline, and says when to look again.
-    fn step_in(&self, patience: Option<Span>) -> Option<Timespec> {
+    fn step_in(&self, patience: Option<Uptime>) -> Option<Uptime> {
         let mut next = patience;
         for live in self.live().values_mut().filter(|live| !live.overdue) {
             let ordered = live.ordered.map(|(_, by)| by);
             let Some(deadline) = live.launch.deadline.into_iter().chain(ordered).min() else {
                 continue;
             };
-            let left = deadline.after(PATIENCE).left();
-            if left == Span::ZERO {
+            let due = deadline.after(PATIENCE);
+            if due.left() == Span::ZERO {
                 live.overdue = true;
                 eprintln!(
                     "elevon-elevator: the session of launch {} did not end its tree in time, so it is killed",
@@ -307,27 +320,36 @@ impl Launches {
                 );
                 kill(&live.launch, live.process.as_fd());
             } else {
-                next = Some(next.map_or(left, |next| next.min(left)));
+                next = Some(next.map_or(due, |next| next.min(due)));
             }
         }
-        // Rounded up, so that it has come when we look.
-        next.map(|next| next.std() + Duration::from_millis(1)).and_then(|wait| Timespec::try_from(wait).ok())
+        next
+    }
+
+    fn set_alarm(&self, at: Option<Uptime>) -> io::Result<()> {
+        let alarm = Itimerspec { it_interval: NEVER, it_value: at.map_or(NEVER, Uptime::alarm) };
+        timerfd_settime(&self.alarm, TimerfdTimerFlags::ABSTIME, &alarm)?;
+        Ok(())
     }
 
     /// What became of a launch whose session is gone. Without an outcome the session died: whatever is left of the tree is
-    /// killed (what is not in the cgroup, the spawner has adopted, and kills).
-    fn conclude(&self, launch: Launch, ordered: Option<(EndReason, Uptime)>) -> Ended {
+    /// killed (what is not in the cgroup, the spawner has adopted, and kills). A session whose tree was killed for it may have
+    /// seen that as an end like any other, before it was killed itself.
+    fn conclude(&self, launch: Launch, ordered: Option<(EndReason, Uptime)>, stepped_in: bool) -> Ended {
+        let overdue = launch.deadline.is_some_and(|deadline| deadline.left() == Span::ZERO);
+        let otherwise = if overdue { EndReason::Expired } else { EndReason::SessionDied };
+        let for_it = ordered.map_or(otherwise, |(reason, _)| reason);
         let outcome = files::read_json::<Outcome>(&self.path(launch.launch, "outcome")).ok().flatten();
-        let outcome = outcome.unwrap_or_else(|| {
+        let mut outcome = outcome.unwrap_or_else(|| {
             if let Some(cgroup) = &launch.cgroup {
                 empty(cgroup);
             }
             limits::forget(&launch.limits);
-            let overdue = launch.deadline.is_some_and(|deadline| deadline.left() == Span::ZERO);
-            let otherwise = if overdue { EndReason::Expired } else { EndReason::SessionDied };
-            let reason = ordered.map_or(otherwise, |(reason, _)| reason);
-            Outcome { reason, exit: None }
+            Outcome { reason: for_it, exit: None }
         });
+        if stepped_in && matches!(outcome.reason, EndReason::Exited | EndReason::HungUp) {
+            outcome.reason = for_it;
+        }
         Ended { launch, reason: outcome.reason, exit: outcome.exit }
     }
 

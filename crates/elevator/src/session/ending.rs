@@ -101,15 +101,8 @@ impl Session {
             Stage::Killing => Uptime::now().after(AGAIN),
             Stage::Unlimited => return Ok(()),
         };
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // An alarm at zero would be none at all.
-        let millis = i64::try_from(at.millis().max(1)).unwrap_or(i64::MAX);
-        let it_value = Timespec { tv_sec: millis / 1_000, tv_nsec: (millis % 1_000) * 1_000_000 };
-        timerfd_settime(
-            &self.timer,
-            TimerfdTimerFlags::ABSTIME,
-            &Itimerspec { it_interval: zero, it_value },
-        )?;
+        let alarm = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: at.alarm() };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &alarm)?;
         Ok(())
     }
 
