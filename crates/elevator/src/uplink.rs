@@ -141,15 +141,19 @@ fn take_time(elevator: &Elevator, statement: &Signed) -> Result<Vec<ToAgent>> {
     let Some(trust) = elevator.holdings.trust() else {
         return Ok(Vec::new());
     };
-    let taken = match statement.open::<TimeStatement>(&trust.server_key, Purpose::Time) {
-        Ok(statement) => elevator.clock.take(statement)?,
-        Err(cause) => return Ok(vec![ToAgent::Refused { cause: format!("the time is not taken: {cause}") }]),
+    let refused = |cause: &str| vec![ToAgent::Refused { cause: format!("the time is not taken: {cause}") }];
+    let statement = match statement.open::<TimeStatement>(&trust.server_key, Purpose::Time) {
+        Ok(statement) => statement,
+        Err(cause) => return Ok(refused(&cause.to_string())),
     };
-    Ok(if taken {
-        Vec::new()
-    } else {
-        vec![ToAgent::Refused {
-            cause: "the time is not taken: it answers no question, or came too late".into(),
-        }]
-    })
+    let Some(mut answer) = elevator.clock.answer(statement) else {
+        return Ok(refused("it answers no question, or came too late"));
+    };
+    match answer.set_back.take() {
+        Some(before) => {
+            elevator.holdings.keep_ends(elevator.clock.boot(), &before, || elevator.clock.take(answer))?
+        }
+        None => elevator.clock.take(answer)?,
+    }
+    Ok(Vec::new())
 }

@@ -1,6 +1,7 @@
 //! Grants in hand: which may be used, how far they are used, and those their users gave back.
 
 use std::io;
+use std::sync::Arc;
 
 use elevon_policy::decide::HeldGrant;
 use elevon_policy::grant::{Ends, Grant};
@@ -10,7 +11,8 @@ use elevon_policy::sheet::Sheet;
 use elevon_policy::text::Text;
 use elevon_policy::time::{Span, Timestamp};
 
-use super::{Held, Holdings, NotTaken, Taken, Used};
+use super::{Held, Holdings, KeptEnd, NotTaken, Taken, Used};
+use crate::clock::{Anchor, Uptime};
 
 /// How long it is remembered that a grant was given back: longer than a computer goes on without a server.
 pub(super) const GIVEN_BACK: Span = Span::from_days(8);
@@ -31,6 +33,10 @@ impl Holdings {
             return Err(NotTaken::Gone);
         }
         let end = grant.end_when_launched(used.end, now).ok_or(NotTaken::Gone)?;
+        let end = held.not_put_off(&grant, end, now);
+        if end <= now {
+            return Err(NotTaken::Gone);
+        }
         let started = matches!(grant.ends, Ends::AfterFirstLaunch { .. }) && used.end.is_none();
         if started || grant.launches == Launches::Once {
             if started {
@@ -66,12 +72,13 @@ impl Holdings {
         grants
             .into_iter()
             .filter(usable)
-            .map(|held| {
-                let end = held.fixed_end.or(match held.grant.ends {
+            .map(|HeldGrant { grant, fixed_end, .. }| {
+                let end = fixed_end.or(match grant.ends {
                     Ends::At { end } => Some(end),
                     Ends::AfterFirstLaunch { .. } => None,
                 });
-                (held.grant, end)
+                let end = end.map(|end| held.not_put_off(&grant, end, now));
+                (grant, end)
             })
             .filter(|(_, end)| end.is_none_or(|end| end > now))
             .collect()
@@ -101,11 +108,35 @@ impl Holdings {
         let Some(grant) = held.grant_in_force(id) else {
             return Ok(());
         };
-        let last = match grant.ends {
-            Ends::At { end } => end,
-            Ends::AfterFirstLaunch { duration, latest_start } => latest_start.after(duration),
-        };
+        let last = last(&grant);
         self.change(&mut held, |local| local.used.entry(id).or_default().confirmed = Some(last))
+    }
+
+    /// The server's clock was set back, and from now on, when `told`, time is told by it: what is in hand ends when it would
+    /// have ended by what the server said before.
+    pub(crate) fn keep_ends(
+        &self,
+        boot: &str,
+        before: &Anchor,
+        told: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut held = self.held();
+        let sheet = held.documents.as_ref().map(|documents| Arc::clone(&documents.sheet));
+        let in_hand = sheet.iter().flat_map(|sheet| &sheet.grants).chain(&held.local.grants);
+        let kept = in_hand.map(|grant| {
+            let fixed = held.local.used.get(&grant.id).and_then(|used| used.end);
+            let end = match grant.ends {
+                Ends::At { end } => end,
+                Ends::AfterFirstLaunch { .. } => fixed.unwrap_or_else(|| last(grant)),
+            };
+            let at = before.uptime_at(end);
+            // It may have been set back before.
+            let at = held.kept_end(grant).map_or(at, |kept| kept.min(at));
+            (grant.id, KeptEnd { boot: boot.to_owned(), at, version: grant.version })
+        });
+        let kept = kept.collect();
+        self.change(&mut held, |local| local.kept_ends = kept)?;
+        told()
     }
 
     /// Whether a grant's user gave it back.
@@ -144,6 +175,7 @@ impl Held {
         let of_user = sheet.grants.iter().chain(&self.local.grants).filter(|grant| grant.user.uid == uid);
         of_user
             .filter(|grant| self.may_be_used(sheet, grant.id))
+            .filter(|grant| self.kept_end(grant).is_none_or(|end| end.left() > Span::ZERO))
             .map(|grant| {
                 let used = self.local.used.get(&grant.id).copied().unwrap_or_default();
                 HeldGrant { grant: grant.clone(), fixed_end: used.end, launched: used.launched }
@@ -159,5 +191,24 @@ impl Held {
 
     fn may_be_used(&self, sheet: &Sheet, id: GrantId) -> bool {
         !sheet.revoking.contains(&id) && !self.local.given_back.contains_key(&id)
+    }
+
+    /// The end that a server's clock, set back since, must not put off.
+    fn kept_end(&self, grant: &Grant) -> Option<Uptime> {
+        let kept = self.local.kept_ends.get(&grant.id)?;
+        (kept.version == grant.version).then_some(kept.at)
+    }
+
+    /// An end by what the server says now, or the one before it that was kept.
+    fn not_put_off(&self, grant: &Grant, end: Timestamp, now: Timestamp) -> Timestamp {
+        self.kept_end(grant).map_or(end, |kept| end.min(now.after(kept.left())))
+    }
+}
+
+/// Whatever is still done, and whenever, it is over then.
+fn last(grant: &Grant) -> Timestamp {
+    match grant.ends {
+        Ends::At { end } => end,
+        Ends::AfterFirstLaunch { duration, latest_start } => latest_start.after(duration),
     }
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use elevon_policy::bundle::Bundle;
 use elevon_policy::decide::{self, Attempt, Decision};
 use elevon_policy::grant::Grant;
-use elevon_policy::id::{ComputerId, GrantId};
+use elevon_policy::id::{ComputerId, GrantId, Version};
 use elevon_policy::request::ElevationRequest;
 use elevon_policy::sheet::{Answer, ChainHead, Sheet};
 use elevon_policy::text::Text;
@@ -25,6 +25,7 @@ use elevon_wire::channel::Trust;
 use elevon_wire::uplink::Holds;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::{Uptime, boot_id};
 use crate::files;
 
 /// Everything the computer holds.
@@ -64,6 +65,9 @@ struct Local {
     given_back: BTreeMap<GrantId, Timestamp>,
     /// What users wrote lately.
     justifications: BTreeMap<u32, Vec<Text>>,
+    /// Ends that a server's clock, set back since, would put off.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    kept_ends: BTreeMap<GrantId, KeptEnd>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,6 +83,16 @@ struct Used {
     /// Its user has shown to be there; until when that must not be forgotten.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     confirmed: Option<Timestamp>,
+}
+
+/// When a grant ends at the latest, by the clock that nobody can set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct KeptEnd {
+    /// In which run of the computer; in another, the server says anew what time it is.
+    boot: String,
+    at: Uptime,
+    /// Of the grant: a renewal has an end of its own.
+    version: Version,
 }
 
 /// Nothing can be decided.
@@ -122,7 +136,9 @@ pub(crate) enum NotTaken {
 impl Holdings {
     /// Takes up what is on disk. Documents are verified again; those that do not verify are left out and told of.
     pub(crate) fn open(state: &Path) -> io::Result<(Self, Vec<String>)> {
-        let local = files::read_json(&state.join("local.json"))?.unwrap_or_default();
+        let mut local: Local = files::read_json(&state.join("local.json"))?.unwrap_or_default();
+        let boot = boot_id()?;
+        local.kept_ends.retain(|_, kept| kept.boot == boot);
         let holdings = Self { state: state.to_owned(), held: Mutex::new(Held { local, ..Held::default() }) };
         holdings.take_up_trust()?;
         let mut complaints = Vec::new();

@@ -9,10 +9,11 @@ use elevon_policy::lists::{AtExpiry, Confirm, Launches, RunsAs};
 use elevon_policy::sheet::{ChainHead, Sheet};
 use elevon_policy::text::Text;
 use elevon_policy::time::{Span, Timestamp};
-use elevon_wire::channel::Trust;
+use elevon_wire::channel::{TimeStatement, Trust};
 use elevon_wire::signed::{PublicKey, Purpose, Signed};
 
 use super::{Holdings, NotTaken};
+use crate::clock::Clock;
 use crate::files;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
@@ -272,4 +273,44 @@ fn what_is_long_forgotten_is_not_made_up_for() {
     let made = What::GrantMade { grant: Box::new(local.clone()), justification: Text::default() };
     holdings.make_up_for(&[Event::new(NOW, made)], NOW.after(Span::from_days(2))).expect("nothing to do");
     assert!(!holdings.in_force(local.id));
+}
+
+/// By a server's clock that was set back by two hours, a grant of one hour would be good for three.
+#[test]
+fn a_servers_clock_set_back_puts_no_end_off() {
+    let state = tempfile::tempdir().expect("temporary directory");
+    let clock = Clock::open(state.path()).expect("opens");
+    let says = |at| {
+        let question = clock.ask(1);
+        clock.answer(TimeStatement { nonce: question.nonce, at }).expect("an answer")
+    };
+    clock.take(says(NOW)).expect("stored");
+    let holdings = enrolled(state.path());
+    let back = NOW.before(Span::from_hours(2));
+    let given = Grant { not_before: back, ..for_an_hour(1, Launches::Any) };
+    let over = Grant { not_before: back, ..grant(2, Ends::At { end: NOW }, Launches::Any) };
+    let first = sheet(1, vec![given.clone(), over.clone()]);
+    holdings.accept(&sign(&first), Some(&bundle())).expect("taken");
+
+    let mut answer = says(back);
+    let before = answer.set_back.take().expect("it was set back");
+    holdings.keep_ends(clock.boot(), &before, || clock.take(answer)).expect("kept");
+    let of_an_hour = |holdings: &Holdings| {
+        let end = holdings.take(given.id, back, noted).expect("in force").end;
+        assert!(end <= back.after(Span::from_hours(1)), "it ends {} later", end.since(back));
+        assert!(end > back.after(Span::from_mins(59)), "it ends {} later", end.since(back));
+        let listed: Vec<_> = holdings.grants_of(1000, back).into_iter().map(|(grant, _)| grant.id).collect();
+        assert_eq!(listed, [given.id], "what was over is over");
+        assert!(matches!(holdings.take(over.id, back, noted), Err(NotTaken::Gone)));
+    };
+    of_an_hour(&holdings);
+    drop(holdings);
+    let again = enrolled(state.path());
+    of_an_hour(&again);
+
+    // A renewal has an end by what the server says now.
+    let end = back.after(Span::from_hours(5));
+    let renewed = Grant { version: Version(2), ends: Ends::At { end }, ..given.clone() };
+    again.accept(&sign(&sheet(2, vec![renewed])), None).expect("taken");
+    assert_eq!(again.take(given.id, back, noted).expect("in force").end, end);
 }
