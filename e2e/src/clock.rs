@@ -1,5 +1,5 @@
-//! The only place in the rig that looks at a clock. Everything that waits, waits for a condition and gives up at a
-//! deadline; nothing sleeps for a while and hopes.
+//! The only place in the rig that looks at a clock, but for `wall`, which moves one. Everything that waits, waits for a
+//! condition and gives up at a deadline; nothing sleeps for a while and hopes.
 #![allow(clippy::disallowed_methods)]
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -25,4 +25,5 @@ pub mod program;
 pub mod proxy;
 pub mod site;
 pub mod terminal;
+pub mod wall;
 pub mod watch;

@@ -56,13 +56,7 @@ enum Command {
         list: bool,
     },
     /// The attack corpus on this computer: a row for each case with what was seen. Needs root.
-    Attack {
-        /// Runs each race for thousands of rounds.
-        #[arg(long)]
-        full: bool,
-        /// Only cases whose names contain one of these.
-        names: Vec<String>,
-    },
+    Attack(attack::Attack),
     /// The house rules: who may depend on whom, where `unsafe` and SQL may stand, names, what documents may say.
     Tidy,
     /// Accepts golden files, snapshots and the lists of the elevator's dependencies and files as they are now.
@@ -109,7 +103,7 @@ fn main() -> ExitCode {
         }
         Command::Test { list: true, .. } => test::list(),
         Command::Test { steps, list: false } => test::test(&steps),
-        Command::Attack { full, names } => attack::attack(full, &names),
+        Command::Attack(how) => attack::attack(&how),
         Command::Tidy => tidy::tidy(),
         Command::Bless => bless::bless(),
         Command::Bench { name, more } => bench::bench(name.as_deref(), &more),

@@ -29,6 +29,18 @@ pub(crate) fn full() -> bool {
     std::env::var_os("ELEVON_ATTACK_FULL").is_some_and(|full| full == "1")
 }
 
+/// How many hours pass at once where a day does: enough for the steps, and no more than a computer goes on without a server.
+pub(crate) fn hours() -> u64 {
+    let asked = std::env::var("ELEVON_ATTACK_HOURS").ok().filter(|hours| !hours.is_empty());
+    let hours = asked.map_or(Some(24), |hours| hours.parse().ok()).filter(|hours| (4..=160).contains(hours));
+    hours.expect("ELEVON_ATTACK_HOURS is a number of hours from 4 to 160")
+}
+
+/// Whether the wall clock of this very computer may be moved.
+pub(crate) fn disruptive() -> bool {
+    std::env::var_os("ELEVON_ATTACK_DISRUPTIVE").is_some_and(|disruptive| disruptive == "1")
+}
+
 /// How long a race runs.
 pub(crate) fn span() -> Duration {
     Duration::from_secs(if full() { 60 } else { 2 })

@@ -4,13 +4,16 @@
 //!     attacks [NAME]…        only cases whose names contain one of these
 //!     attacks --list         their names
 //!
-//! Races run for 2 s each; with `ELEVON_ATTACK_FULL=1` for thousands of rounds. `cargo xtask attack` runs it.
+//! Races run for 2 s each; with `ELEVON_ATTACK_FULL=1` for thousands of rounds. Where a day passes at once, it has
+//! `ELEVON_ATTACK_HOURS`, or 24. The cases that move this computer's own wall clock are there only with
+//! `ELEVON_ATTACK_DISRUPTIVE=1`. `cargo xtask attack` runs it.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod ground;
 
 mod alone;
 mod capabilities;
+mod clock;
 mod contained;
 mod display;
 mod end_of_a_grant;
@@ -25,6 +28,7 @@ mod presence;
 mod resources;
 mod socket;
 mod terminal;
+mod wall_clock;
 
 use std::process::ExitCode;
 
@@ -73,12 +77,14 @@ fn main() -> ExitCode {
         resources::CASES,
         install::CASES,
         end_of_a_grant::CASES,
+        clock::CASES,
         pam::CASES,
         contained::CASES,
         display::CASES,
         alone::CASES,
         capabilities::CASES,
         presence::CASES,
+        if ground::disruptive() { wall_clock::CASES } else { &[] },
     ];
     let words: Vec<String> = std::env::args().skip(1).collect();
     let named = |case: &&Case| {
