@@ -153,6 +153,7 @@ fn what(number: usize, launch: LaunchId, now: Timestamp) -> What {
             runs_as: RunsAs::Root,
             layers: Layers { cgroup: true, subreaper: true, own_deadline: true, ..Layers::default() },
             login: None,
+            origin: None,
         },
         1 => What::LaunchEnded { launch, grant, user, reason: EndReason::Exited, exit: Some(Exit::Code(0)) },
         _ => What::LaunchRefused {

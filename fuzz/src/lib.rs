@@ -131,7 +131,7 @@ pub fn policies(bytes: &[u8]) {
     let application = application();
     let argv = ["tool", "--now"].map(OsText::from);
     let computer: ComputerId = "01900000-0000-7000-8000-000000000001".parse().expect("an id");
-    let attempt = Attempt { user: &user, computer, application: &application, argv: &argv };
+    let attempt = Attempt { user: &user, computer, application: &application, argv: &argv, nested: false };
     let now = Timestamp::from_millis(1_800_000_000_000);
     let decision = decide(&Holdings { bundle: &bundle, locks, grants: &held }, &attempt, now);
     if let Verdict::Launch { end, .. } = decision.verdict {

@@ -60,7 +60,7 @@ fn deciding(bundle: &Bundle, applications: &[Application], number: usize) -> usi
     let argv = [OsText::from("tool"), OsText::from("--now")];
     let application = applications.get(number % applications.len()).expect("there are some");
     let computer: ComputerId = "01900000-0000-7000-8000-000000000001".parse().expect("an id");
-    let attempt = Attempt { user: &user, computer, application, argv: &argv };
+    let attempt = Attempt { user: &user, computer, application, argv: &argv, nested: false };
     decide(&Holdings { bundle, locks: &[], grants: &[] }, &attempt, NOW).reasons.len()
 }
 

@@ -2,7 +2,7 @@
 
 use elevon_policy::advice::{self, Standing, ToDo};
 use elevon_policy::decide::{Decision, Offer, Reason, Verdict};
-use elevon_policy::lists::{Confirm, Terms, Way};
+use elevon_policy::lists::{Confirm, Nesting, Terms, Way};
 use elevon_policy::time::Timestamp;
 use elevon_wire::conversation::Explained;
 
@@ -48,11 +48,15 @@ fn verdict(explained: &Explained, now: Timestamp) -> String {
         }
         Verdict::Launch { end, offer, .. } => {
             let left = rounded(end.since(now));
-            format!("Yes: {name} runs at once, under a grant that ends in {left}.{}", confirmed(offer))
+            format!(
+                "Yes: {name} runs at once, under a grant that ends in {left}.{}{}",
+                confirmed(offer),
+                nested(offer)
+            )
         }
         Verdict::Offered { offer } => {
             let offered = offered(&name.to_string(), explained.application.component.is_some(), offer);
-            format!("{offered}{}", confirmed(offer))
+            format!("{offered}{}{}", confirmed(offer), nested(offer))
         }
         Verdict::Refused { refusal } => format!("No: {name} is refused; {refusal}."),
     }
@@ -80,6 +84,13 @@ fn confirmed(offer: &Offer) -> &'static str {
         Confirm::None => "",
         Confirm::OncePerGrant => " Your password is asked for once, before the first launch.",
         Confirm::EachLaunch => " Your password is asked for at each launch.",
+    }
+}
+
+fn nested(offer: &Offer) -> &'static str {
+    match offer.terms.nesting {
+        Nesting::Refused => "",
+        Nesting::Allowed => " Programs that run elevated for you may start it, too.",
     }
 }
 
@@ -179,6 +190,7 @@ mod tests {
             computer: ComputerId::new(NOW, [4; 10]),
             application: &application,
             argv: &argv,
+            nested: false,
         };
         let decision = decide(&Holdings { bundle, locks: &[], grants: &[] }, &attempt, NOW);
         answer(&Explained { application, argv: argv.clone(), decision }, Style::NONE, NOW)

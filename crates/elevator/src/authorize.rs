@@ -47,7 +47,13 @@ pub(crate) fn authorize(elevator: &Elevator, name: &Text, action: &Text, process
     let Ok(measured) = component::component(&OsText::from(action.as_untrusted()), &elevator.known) else {
         return false;
     };
-    let attempt = Attempt { user: &user, computer, application: &measured.application, argv: &measured.argv };
+    let attempt = Attempt {
+        user: &user,
+        computer,
+        application: &measured.application,
+        argv: &measured.argv,
+        nested: false,
+    };
     let Ok(decision) = elevator.holdings.decide(&attempt, now) else { return false };
     let Verdict::Launch { grant, offer, .. } = decision.verdict else { return false };
     // polkit's own conversation is not ours: who has to confirm did so with `elevon run --component`, or gets no yes.

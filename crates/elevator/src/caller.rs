@@ -15,7 +15,7 @@ use rustix::time::Timespec;
 use crate::connection::Speaker;
 use crate::files;
 use crate::launch::{containment, credentials, limits};
-use crate::launches::Launches;
+use crate::launches::{Belongs, Groups, Launch, Launches};
 use crate::measure::Caller;
 use crate::syscall;
 
@@ -27,6 +27,8 @@ pub(crate) struct Visitor {
     pub(crate) speaker: Speaker,
     /// The log-in it came by, where it came by one.
     pub(crate) login: Option<u32>,
+    /// The launch that it runs under, where it runs elevated itself.
+    pub(crate) origin: Option<Nested>,
 }
 
 /// A process that is not spoken with.
@@ -158,27 +160,52 @@ pub(crate) fn identify(
 ) -> Result<Visitor, Stranger> {
     let process = peer.number().to_string();
     let confinement = confinement_of(&process).map_err(|_| Stranger::Gone)?;
-    let nested = elevated(peer.number(), launches, spawner);
+    let belongs = elevated(peer.number(), launches, spawner);
     let login = credentials::login_of(&process);
     // Only now is it sure that what was read is about the process that connected, and no later one of its number.
     if has_ended(&peer.process)? {
         return Err(Stranger::Gone);
     }
-    if let Some(origin) = nested {
-        return Err(Stranger::Nested(origin));
+    let exceeded = own.is_exceeded_by(&confinement);
+    if let Some(belongs) = belongs {
+        let (caller, origin) = for_origin(peer, belongs, exceeded.is_some())?;
+        return Ok(Visitor { caller, speaker: peer.speaker(), login, origin: Some(origin) });
     }
-    if let Some(why) = own.is_exceeded_by(&confinement) {
+    if let Some(why) = exceeded {
         return Err(Stranger::Confined(why));
     }
     let user = peer.user().ok_or(Stranger::Nameless(peer.uid))?;
     // As it was when it connected: by now it may have executed a set-group-id program, whose group is not its own to use.
     let groups = syscall::peer_groups(socket.as_fd())?;
-    Ok(Visitor { caller: Caller { user, gid: peer.gid, groups }, speaker: peer.speaker(), login })
+    let caller = Caller { user, gid: peer.gid, groups };
+    Ok(Visitor { caller, speaker: peer.speaker(), login, origin: None })
+}
+
+/// Whom a process that runs elevated itself asks for: the user of the launch it belongs to, with the groups they had when that
+/// began, never whoever it has become. Refused is one of which it is not sure to which launch it belongs; one that is kept to
+/// less than root may do, by its launch or by itself; one that was started from inside another; and one that has become a third
+/// user, who may be anyone that the program serves.
+fn for_origin(peer: &Peer, belongs: Belongs, confined: bool) -> Result<(Caller, Nested), Stranger> {
+    let launch = match belongs {
+        Belongs::To(launch) => launch,
+        Belongs::Perhaps(launch) => return Err(Stranger::Nested(launch.as_ref().map(Launch::as_origin))),
+        Belongs::Nowhere => return Err(Stranger::Nested(None)),
+    };
+    let origin = launch.as_origin();
+    let user = &launch.user;
+    let name = uzers::get_user_by_uid(user.uid).and_then(|found| found.name().to_str().map(Text::new));
+    let is_known = name.as_ref() == Some(&user.name) && (peer.uid == 0 || peer.uid == user.uid);
+    match launch.nests {
+        Some(Groups { gid, groups }) if is_known && !confined => {
+            Ok((Caller { user: launch.user, gid, groups }, origin))
+        }
+        _ => Err(Stranger::Nested(Some(origin))),
+    }
 }
 
 /// The launch of a process that was started by a session of ours, as far as it is known which: the process is in our cgroups, or
 /// it descends from the spawner, or from a session that outlived the elevator that made it. Nothing for any other process.
-fn elevated(pid: i32, launches: &Launches, spawner: i32) -> Option<Option<Nested>> {
+fn elevated(pid: i32, launches: &Launches, spawner: i32) -> Option<Belongs> {
     let cgroup = files::read_kernel(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let folder = containment::cgroups().and_then(|folder| folder.file_name()).and_then(|name| name.to_str());
     let place = cgroup.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
@@ -186,9 +213,9 @@ fn elevated(pid: i32, launches: &Launches, spawner: i32) -> Option<Option<Nested
         folder.is_some_and(|folder| place.split('/').any(|part| part == folder || part == limits::FOLDER));
     let ancestors: Vec<i32> =
         std::iter::successors(Some(pid), |pid| containment::parent_of(*pid).filter(|pid| *pid > 1)).collect();
-    let origin = launches.origin(&ancestors, place);
-    let elevated = in_cgroup || origin.is_some() || ancestors.contains(&spawner);
-    elevated.then_some(origin)
+    let belongs = launches.belongs(&ancestors, place);
+    let elevated = in_cgroup || !matches!(belongs, Belongs::Nowhere) || ancestors.contains(&spawner);
+    elevated.then_some(belongs)
 }
 
 fn has_ended(process: &OwnedFd) -> io::Result<bool> {

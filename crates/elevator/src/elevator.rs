@@ -152,6 +152,7 @@ impl Elevator {
             .context("could not put on file what is on record")?;
         self.reported.lock().unwrap_or_else(PoisonError::into_inner).extend(enforced(found));
         let over = self.launches.take_up(self.clock.boot()).context("could not take up launches")?;
+        self.launches.end_orphans();
         let mut told: HashSet<LaunchId> = self.launches.all().iter().map(|launch| launch.launch).collect();
         told.extend(over.iter().map(|ended| ended.launch.launch));
         for ended in over {
@@ -330,8 +331,13 @@ impl Elevator {
         let Some(computer) = self.holdings.computer() else {
             return false;
         };
-        let attempt =
-            Attempt { user: &launch.user, computer, application: &launch.application, argv: &launch.argv };
+        let attempt = Attempt {
+            user: &launch.user,
+            computer,
+            application: &launch.application,
+            argv: &launch.argv,
+            nested: launch.origin.is_some(),
+        };
         let decision = self.holdings.decide(&attempt, now);
         matches!(
             decision.map(|decision| decision.verdict),
@@ -350,6 +356,8 @@ impl Elevator {
         let mut most = 0;
         loop {
             untold.extend(self.launches.wait(patience).context("could not watch over sessions")?);
+            // Before the paperwork, which a full disk may hold up.
+            self.launches.end_orphans();
             most = most.max(untold.len() + self.launches.count());
             patience = match self.tell(&mut untold) {
                 Err(NotRecorded::Io(error)) if error.kind() == io::ErrorKind::StorageFull => Some(AGAIN),

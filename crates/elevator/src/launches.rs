@@ -58,6 +58,44 @@ pub(crate) struct Launch {
     pub(crate) limits: Vec<PathBuf>,
     /// Its session; none where that died at once.
     pub(crate) session: Option<Process>,
+    /// The launch that it was started from inside of, and ends with.
+    #[serde(default)]
+    pub(crate) origin: Option<Nested>,
+    /// With which groups its user may ask for more from inside it; none where nothing may be asked for there.
+    #[serde(default)]
+    pub(crate) nests: Option<Groups>,
+}
+
+impl Launch {
+    /// What is said of it where something comes from inside it.
+    pub(crate) fn as_origin(&self) -> Nested {
+        Nested { launch: self.launch, grant: Some(self.grant), user: self.user.clone() }
+    }
+
+    /// Whether it was started from inside another one, of which this is true.
+    fn is_inside(&self, which: impl Fn(LaunchId) -> bool) -> bool {
+        self.origin.as_ref().is_some_and(|origin| which(origin.launch))
+    }
+}
+
+/// The groups of a user, as they were when they asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Groups {
+    /// The group.
+    pub(crate) gid: u32,
+    /// The supplementary groups.
+    pub(crate) groups: Vec<u32>,
+}
+
+/// What is known of the launch that a process belongs to.
+#[derive(Debug)]
+pub(crate) enum Belongs {
+    /// To none that is known.
+    Nowhere,
+    /// To one; this one where only its session or only its cgroup says so, nobody knows which where they disagree.
+    Perhaps(Option<Launch>),
+    /// To this one and no other: its session is the process's ancestor, and its cgroup has it.
+    To(Launch),
 }
 
 /// A process, by its number and when it started.
@@ -225,16 +263,53 @@ impl Launches {
         self.live().values().map(|live| live.launch.clone()).collect()
     }
 
-    /// The launch that a process belongs to, by its session among these ancestors or by its cgroup.
-    pub(crate) fn origin(&self, ancestors: &[i32], cgroup: &str) -> Option<Nested> {
+    /// The launch that a process belongs to, by its session among these ancestors and by its cgroup. Root moves itself to any
+    /// cgroup, but is born where it is: where the two name different launches, neither is believed.
+    pub(crate) fn belongs(&self, ancestors: &[i32], cgroup: &str) -> Belongs {
+        let descends = |launch: &Launch| {
+            let session = launch.session.filter(|session| ancestors.contains(&session.pid));
+            session.is_some_and(|session| Process::of(session.pid) == Some(session))
+        };
         let is_in = |launch: &Launch| {
             let name = launch.cgroup.as_ref().and_then(|folder| folder.file_name()?.to_str());
-            launch.session.is_some_and(|session| ancestors.contains(&session.pid))
-                || name.is_some_and(|name| cgroup.split('/').any(|part| part == name))
+            name.is_some_and(|name| cgroup.split('/').any(|part| part == name))
         };
         let live = self.live();
-        let launch = live.values().map(|live| &live.launch).find(|launch| is_in(launch))?;
-        Some(Nested { launch: launch.launch, user: launch.user.clone() })
+        let found: Vec<_> = live
+            .values()
+            .map(|live| (&live.launch, descends(&live.launch), is_in(&live.launch)))
+            .filter(|(_, descends, is_in)| *descends || *is_in)
+            .collect();
+        match found.as_slice() {
+            [(launch, true, true)] => Belongs::To((*launch).clone()),
+            [(launch, ..)] => Belongs::Perhaps(Some((*launch).clone())),
+            [] => Belongs::Nowhere,
+            _ => Belongs::Perhaps(None),
+        }
+    }
+
+    /// A launch that runs, and was not told to end.
+    pub(crate) fn standing(&self, launch: LaunchId) -> Option<Launch> {
+        let live = self.live();
+        live.get(&launch)
+            .filter(|live| live.ordered.is_none() && !live.overdue)
+            .map(|live| live.launch.clone())
+    }
+
+    /// Ends those whose origin is over: whatever ended it, nothing that was started from inside it goes on.
+    pub(crate) fn end_orphans(&self) {
+        let orphans: Vec<LaunchId> = {
+            let live = self.live();
+            let orphan = |launch: &Launch| launch.is_inside(|origin| !live.contains_key(&origin));
+            live.values()
+                .filter(|live| live.ordered.is_none() && orphan(&live.launch))
+                .map(|live| live.launch.launch)
+                .collect()
+        };
+        if !orphans.is_empty() {
+            let order = Order { reason: EndReason::OriginEnded, grace: Span::ZERO };
+            self.end(order, |launch| orphans.contains(&launch.launch));
+        }
     }
 
     /// Tells the sessions of a grant to end their trees.
@@ -242,21 +317,33 @@ impl Launches {
         self.end(order, |launch| launch.grant == grant);
     }
 
-    /// Tells the sessions of these launches to end their trees.
+    /// Tells the sessions of these launches to end their trees, and those of what was started from inside them.
     pub(crate) fn end(&self, order: Order, which: impl Fn(&Launch) -> bool) {
         let by = Uptime::now().after(order.grace);
-        let chosen: Vec<_> = {
+        let mut chosen: Vec<_> = {
             let mut live = self.live();
-            let chosen = live.values_mut().filter(|live| which(&live.launch));
+            let ended: Vec<LaunchId> = live
+                .values()
+                .map(|live| &live.launch)
+                .filter(|launch| which(launch))
+                .map(|launch| launch.launch)
+                .collect();
+            let reason = |launch: &Launch| {
+                let inside = launch.is_inside(|origin| ended.contains(&origin));
+                let itself = ended.contains(&launch.launch).then_some(order.reason);
+                itself.or(inside.then_some(EndReason::OriginEnded))
+            };
+            let chosen = live.values_mut().filter_map(|live| Some((reason(&live.launch)?, live)));
             chosen
-                .map(|live| {
-                    live.ordered =
-                        live.ordered.filter(|(_, earlier)| *earlier <= by).or(Some((order.reason, by)));
-                    (live.launch.clone(), Arc::clone(&live.process))
+                .map(|(reason, live)| {
+                    live.ordered = live.ordered.filter(|(_, earlier)| *earlier <= by).or(Some((reason, by)));
+                    (live.launch.clone(), Arc::clone(&live.process), Order { reason, ..order })
                 })
                 .collect()
         };
-        for (launch, process) in chosen {
+        // Nested ones first: the end of their origin takes their client away, which would be told of in place of this.
+        chosen.sort_by_key(|(launch, ..)| launch.origin.is_none());
+        for (launch, process, order) in chosen {
             let written = files::write_json_fast(&self.path(launch.launch, "order"), &order);
             // It may have ended meanwhile.
             let _ = pidfd_send_signal(&*process, Signal::USR1);

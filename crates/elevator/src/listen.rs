@@ -183,6 +183,12 @@ fn converse(elevator: &Elevator, stream: UnixStream) {
     let Some(question) = question.filter(|_| limit(None).is_ok()) else {
         return;
     };
+    if let Some(origin) = visitor.origin.clone().filter(|_| !is_for_nested(&question)) {
+        let stranger = Stranger::Nested(Some(origin));
+        return turn_away(elevator, &socket, &line, Some(question), &stranger);
+    }
+    // What was asked is about the user of the process that speaks, which a nested one does not act for.
+    let account = account.filter(|_| visitor.origin.is_none());
     let answer = answer(elevator, &visitor, &mut line, question, account);
     match answer {
         // Whether the client still listens does not matter: what was done is recorded.
@@ -232,6 +238,11 @@ fn turn_away(
         told: format!("nothing is elevated: {stranger}"),
         next: stranger.next().into(),
     }));
+}
+
+/// What a program that runs elevated itself may ask: to have another one started, which its user's policy decides.
+fn is_for_nested(question: &FromClient) -> bool {
+    matches!(question, FromClient::Run(run) if !run.component)
 }
 
 /// What there is to say to a question; nothing where a session says it.
@@ -337,6 +348,7 @@ fn explained(elevator: &Elevator, visitor: &Visitor, measured: Result<Measured, 
         computer,
         application: &measured.application,
         argv: &measured.argv,
+        nested: visitor.origin.is_some(),
     };
     match elevator.holdings.decide(&attempt, elevator.clock.for_the_record()) {
         Ok(decision) => ToClient::Explained(Box::new(Explained {

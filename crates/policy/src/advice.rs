@@ -149,6 +149,10 @@ pub fn to_do(decision: &Decision, application: &Application) -> ToDo {
             "Ask an administrator to give it a rule of its own in “{}”, that runs as root and in full.",
             name.visible()
         )),
+        Verdict::Refused { refusal: Refusal::Nested { name, .. } } => told(format!(
+            "Start it from a session that is not elevated, or ask an administrator to allow nesting in “{}”.",
+            name.visible()
+        )),
         Verdict::Refused { refusal: Refusal::Off { name, .. } } => {
             told(format!("Ask an administrator to turn elevation on for it in “{}”.", name.visible()))
         }

@@ -10,7 +10,7 @@ use crate::bundle::{Bundle, Deployed};
 use crate::event::DenyReason;
 use crate::grant::{Grant, Origin, PolicyReference};
 use crate::id::{ComputerId, GrantId, PolicyId, Version};
-use crate::lists::{ApplicationList, AppliesTo, Launches, PrivilegedApplicationList, Terms, Way};
+use crate::lists::{ApplicationList, AppliesTo, Launches, Nesting, PrivilegedApplicationList, Terms, Way};
 use crate::rule::{Finding, Listed, Missing, Outcome, Rule, Specificity};
 use crate::rules::Features;
 use crate::sheet::Lock;
@@ -28,6 +28,8 @@ pub struct Attempt<'a> {
     pub application: &'a Application,
     /// With which arguments, the program's own name first.
     pub argv: &'a [OsText],
+    /// Whether a program that runs elevated itself tries to.
+    pub nested: bool,
 }
 
 /// What the decision is made from.
@@ -140,6 +142,13 @@ pub enum Refusal {
         /// The list and rule.
         policy: PolicyReference,
     },
+    /// A program that runs elevated itself asks, and the deciding list does not let it.
+    Nested {
+        /// The list's name.
+        name: Text,
+        /// The list and rule.
+        policy: PolicyReference,
+    },
     /// No list that is deployed to this user and computer recognises it.
     NotListed,
 }
@@ -153,6 +162,7 @@ impl Refusal {
             Self::Denied { .. } => DenyReason::Denied,
             Self::Off { .. } => DenyReason::Off,
             Self::NotKept { .. } => DenyReason::LayerMissing,
+            Self::Nested { .. } => DenyReason::Nested,
             Self::NotListed => DenyReason::NotListed,
         }
     }
@@ -163,7 +173,8 @@ impl Refusal {
             Self::Blocked { policy, .. }
             | Self::Denied { policy, .. }
             | Self::Off { policy, .. }
-            | Self::NotKept { policy, .. } => Some(*policy),
+            | Self::NotKept { policy, .. }
+            | Self::Nested { policy, .. } => Some(*policy),
             Self::Locked { .. } | Self::NotListed => None,
         }
     }
@@ -179,6 +190,9 @@ impl Refusal {
                 "an administrator can give the component a rule of its own, that runs as root and in full"
             }
             Self::Off { .. } => "ask an administrator to turn elevation on for it in that list",
+            Self::Nested { .. } => {
+                "start it from a session that is not elevated, or run the program directly; an administrator can allow nesting in that list"
+            }
             Self::NotListed => {
                 "`elevon explain` shows what was looked at; an administrator can add it to a privileged application list"
             }
@@ -200,6 +214,13 @@ impl fmt::Display for Refusal {
                 "“{}” keeps what it elevates to less than root may do, which nothing can do with a component",
                 name.visible()
             ),
+            Self::Nested { name, .. } => {
+                write!(
+                    f,
+                    "the program that asks runs elevated itself, and “{}” does not let it",
+                    name.visible()
+                )
+            }
             Self::NotListed => f.write_str("no privileged application list for you on this computer has it"),
         }
     }
@@ -334,7 +355,8 @@ impl fmt::Display for Missing {
 
 /// Decides. A lock, a blocklist and a `deny` beat everything; then the narrowest rule wins, among equals the stricter
 /// way; then a grant in hand that covers the attempt makes it run. Without an offer no grant helps: policy that was
-/// withdrawn stops new launches. A grant that policy alone gave serves only while that very policy still gives it.
+/// withdrawn stops new launches. A grant that policy alone gave serves only while that very policy still gives it. Whoever runs
+/// elevated itself needs a list that allows nesting, and a grant that was given so.
 pub fn decide(holdings: &Holdings<'_>, attempt: &Attempt<'_>, now: Timestamp) -> Decision {
     let mut reasons = Vec::new();
     let verdict = match offer(holdings, attempt, &mut reasons) {
@@ -358,9 +380,10 @@ fn offer(
         return Err(refusal);
     }
     let best = offers.into_iter().max_by_key(|offer| {
-        let Terms { runs_as, bounds, durations, .. } = &offer.terms;
+        let Terms { runs_as, bounds, durations, nesting, .. } = &offer.terms;
         let rights = (bounds.is_contained(), !runs_as.is_root(), bounds.strictness());
-        (offer.specificity, offer.way, rights, Reverse(durations.maximum), Reverse(offer.policy.policy))
+        let longest = Reverse(durations.maximum);
+        (offer.specificity, offer.way, rights, *nesting, longest, Reverse(offer.policy.policy))
     });
     match best {
         Some(Offer { way: Way::Off, name, policy, .. }) => Err(Refusal::Off { name, policy }),
@@ -368,6 +391,9 @@ fn offer(
             if attempt.application.component.is_some() && is_kept(&terms) =>
         {
             Err(Refusal::NotKept { name, policy })
+        }
+        Some(Offer { terms, name, policy, .. }) if attempt.nested && terms.nesting.is_refused() => {
+            Err(Refusal::Nested { name, policy })
         }
         Some(offer) => Ok(offer),
         None => Err(Refusal::NotListed),
@@ -479,6 +505,7 @@ fn covering(
         .filter(|held| held.grant.covers(attempt.user, attempt.computer, attempt.application, attempt.argv))
         .filter(|held| held.grant.runs_as == offer.terms.runs_as)
         .filter(|held| held.grant.bounds.is_within(&offer.terms.bounds))
+        .filter(|held| !attempt.nested || held.grant.nesting == Nesting::Allowed)
         .filter(|held| held.grant.origin != Origin::Policy || held.grant.policy == offer.policy)
         .filter(|held| held.grant.launches == Launches::Any || held.launched == 0)
         .filter_map(|held| Some((held.grant.id, held.grant.end_when_launched(held.fixed_end, now)?)))

@@ -181,6 +181,9 @@ pub enum What {
         /// The log-in that its user came by, which the kernel keeps for it (`loginuid`), where they came by one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         login: Option<u32>,
+        /// The launch that it is started from inside of, and ends with, where a program that runs elevated itself asked for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<Nested>,
     },
     /// It is over: nothing of its process tree runs any more.
     #[serde(rename = "launch.ended")]
@@ -694,6 +697,9 @@ pub enum Witnessed {
 pub struct Nested {
     /// The launch.
     pub launch: LaunchId,
+    /// The grant that it runs under; nothing in records of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantId>,
     /// Its user.
     pub user: User,
 }
@@ -764,6 +770,8 @@ pub enum EndReason {
     Revoked,
     /// A lock, a blocklist or a rule that denies came.
     Locked,
+    /// The launch that it was started from inside of is over, or is being ended.
+    OriginEnded,
     /// The user's side of the terminal went away.
     HungUp,
     /// The session that watched over it died.
@@ -783,6 +791,7 @@ impl EndReason {
             Self::Ended => "you gave the grant back",
             Self::Revoked => "an administrator revoked the grant",
             Self::Locked => "an administrator locked or blocked it",
+            Self::OriginEnded => "the elevated program that it was started from has ended",
             Self::HungUp => "the terminal went away",
             Self::SessionDied => "the session that watched over it died",
             Self::Rebooted => "the computer was started anew",

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::application::{Application, Sha256, User};
 use crate::bounds::Bounds;
 use crate::id::{ComputerId, GrantId, PolicyId, RequestId, RuleId, Version};
-use crate::lists::{AtExpiry, Confirm, Launches, RunsAs};
+use crate::lists::{AtExpiry, Confirm, Launches, Nesting, RunsAs};
 use crate::rule::{ArgumentPattern, Finding, Rule};
 use crate::text::{OsText, Text};
 use crate::time::{Span, Timestamp};
@@ -47,6 +47,9 @@ pub struct Grant {
     /// Whether its user shows to be there, by their password.
     #[serde(default, skip_serializing_if = "Confirm::is_none")]
     pub confirm: Confirm,
+    /// Whether it may be used from inside a program that runs elevated itself.
+    #[serde(default, skip_serializing_if = "Nesting::is_refused")]
+    pub nesting: Nesting,
     /// The policy it was given under.
     pub policy: PolicyReference,
 }

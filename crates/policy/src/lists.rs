@@ -107,6 +107,9 @@ pub struct Terms {
     /// list as before; with it, such a computer refuses the whole.
     #[serde(default, skip_serializing_if = "Confirm::is_none")]
     pub confirm: Confirm,
+    /// Whether it may be started from inside a program that runs elevated itself. Left out where it may not, as with `confirm`.
+    #[serde(default, skip_serializing_if = "Nesting::is_refused")]
+    pub nesting: Nesting,
 }
 
 impl Default for Terms {
@@ -123,6 +126,7 @@ impl Default for Terms {
             justification: JustificationNeeded::default(),
             self_approval: false,
             confirm: Confirm::default(),
+            nesting: Nesting::default(),
         }
     }
 }
@@ -244,6 +248,25 @@ impl Confirm {
     /// Whether nobody is asked.
     pub fn is_none(&self) -> bool {
         *self == Self::None
+    }
+}
+
+/// Whether a program that runs elevated itself may have others elevated, from the freest to the strictest. What it starts so is
+/// its user's like any other launch, ends with it, and starts nothing in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Nesting {
+    /// It may, where it is known for sure under which launch it runs, and that is root's without bounds.
+    Allowed,
+    /// It may not.
+    #[default]
+    Refused,
+}
+
+impl Nesting {
+    /// Whether it is what documents mean that say nothing of it.
+    pub fn is_refused(&self) -> bool {
+        *self == Self::Refused
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::application::{Application, User};
 use crate::bounds::Bounds;
 use crate::decide::Offer;
+use crate::event::Nested;
 use crate::grant::{
     Ends, Grant, GrantedApplication, GrantedArguments, IllegalStep, Origin, PolicyReference, UnknownState,
 };
@@ -38,6 +39,9 @@ pub struct ElevationRequest {
     /// What it would be kept to.
     #[serde(default, skip_serializing_if = "Bounds::is_none")]
     pub bounds: Bounds,
+    /// The launch it is asked from inside of, where a program that runs elevated itself asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Nested>,
     /// For how long.
     pub duration: Span,
     /// Why.
@@ -287,6 +291,7 @@ impl RequestRecord {
             launches: offer.terms.launches,
             at_expiry: offer.terms.at_expiry,
             confirm: offer.terms.confirm,
+            nesting: offer.terms.nesting,
             policy: offer.policy,
         };
         Ok((decided, grant))

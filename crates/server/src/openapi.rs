@@ -269,7 +269,7 @@ fn schemas() -> Value {
             properties["applies_to"] =
                 json!({ "enum": ["all_allowed_applications", "specific_applications"] });
             properties["terms"] = open(
-                "what a grant is worth: durations, starts, arguments, at_expiry, launches, runs_as (root, same_user), bounds, confirm (none, once_per_grant, each_launch)",
+                "what a grant is worth: durations, starts, arguments, at_expiry, launches, runs_as (root, same_user), bounds, confirm (none, once_per_grant, each_launch), nesting (refused, allowed)",
             );
         }
         properties

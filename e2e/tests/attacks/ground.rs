@@ -17,7 +17,8 @@ use elevon_e2e::person::Person;
 use elevon_e2e::policy::{brisk_terms, folder, hash_of, privileged};
 use elevon_e2e::program::{Program, Ran, run};
 use elevon_e2e::site::Site;
-use elevon_policy::lists::{Confirm, Launches, Terms, Way};
+use elevon_policy::bounds::{Bounds, Limits};
+use elevon_policy::lists::{Confirm, Launches, Nesting, Terms, Way};
 use elevon_policy::rule::Rule;
 use elevon_policy::text::OsText;
 use elevon_wire::conversation::{FromClient, Run, Wait};
@@ -81,7 +82,9 @@ const CANARY: &str = "nobody changes this\n";
 impl Ground {
     /// Below the site's programs: `free` and everything in `deep` and /usr/bin run at once, `asked` needs someone to agree,
     /// `once` likewise and for one launch, `noted` wants a justification, `once-noted` one for each launch,
-    /// `shown` the user's password at each launch, `shown-once` once for each grant, `shown-and-asked` someone's consent, too. At home, `good` and `tool.sh` run at once by their
+    /// `shown` the user's password at each launch, `shown-once` once for each grant, `shown-and-asked` someone's consent, too.
+    /// `nesting` runs at once, also from inside what runs elevated, and `nesting-asked` with someone's consent; `few` is full root
+    /// with a limit on processes. At home, `good` and `tool.sh` run at once by their
     /// bytes. `evil` is on no list.
     fn set() -> Result<Self> {
         let site = Site::start()?;
@@ -94,6 +97,9 @@ impl Ground {
             Ok(Rule { elevate: Some(way), terms, ..folder(&site.programs.join(name), false)? })
         };
         let confirmed = |confirm| Terms { confirm, ..brisk_terms() };
+        let nesting = Terms { nesting: Nesting::Allowed, ..brisk_terms() };
+        let limits = Limits { processes: Some(64), memory: None };
+        let few = Terms { bounds: Bounds { limits, ..Bounds::default() }, ..brisk_terms() };
         let once = Terms { launches: Launches::Once, ..brisk_terms() };
         let automatic = |rule: Rule| Rule { elevate: Some(Way::Automatic), ..rule };
         let rules = vec![
@@ -109,6 +115,9 @@ impl Ground {
                 Way::Approval,
                 Some(Terms { launches: Launches::Once, ..confirmed(Confirm::EachLaunch) }),
             )?,
+            place("nesting", Way::Automatic, Some(nesting.clone()))?,
+            place("nesting-asked", Way::Approval, Some(nesting))?,
+            place("few", Way::Automatic, Some(few))?,
             automatic(folder(&site.programs.join("deep"), true)?),
             automatic(folder(Path::new("/usr/bin"), true)?),
             automatic(hash_of(&good)?),

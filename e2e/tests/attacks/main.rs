@@ -22,6 +22,7 @@ mod identity;
 mod install;
 mod kept;
 mod launch;
+mod nesting;
 mod oracle;
 mod pam;
 mod presence;
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         capabilities::CASES,
         presence::CASES,
         if ground::disruptive() { wall_clock::CASES } else { &[] },
+        nesting::CASES,
     ];
     let words: Vec<String> = std::env::args().skip(1).collect();
     let named = |case: &&Case| {

@@ -114,6 +114,7 @@ impl Attempted<'_> {
             working_directory: OsText::new(directory.map(CString::into_bytes).unwrap_or_default()),
             runs_as: offer.terms.runs_as,
             bounds: offer.terms.bounds.clone(),
+            origin: self.visitor.origin.clone(),
             duration,
             justification,
             policy: offer.policy,

@@ -55,6 +55,7 @@ impl Attempted<'_> {
             launches: offer.terms.launches,
             at_expiry: offer.terms.at_expiry,
             confirm: offer.terms.confirm,
+            nesting: offer.terms.nesting,
             policy: offer.policy,
         })
     }

@@ -138,7 +138,7 @@ impl Attempted<'_> {
             reason,
             policy: Some(policy),
             missing: Some(Text::new(layer.as_str())),
-            origin: None,
+            origin: self.visitor.origin.clone(),
         };
         self.record_as_refused(refused);
         Refused {

@@ -146,6 +146,10 @@ impl Attempted<'_> {
                     }));
                 }
                 Verdict::Launch { grant, offer, .. } => {
+                    let origin = match self.origin(&measured, now) {
+                        Ok(origin) => origin,
+                        Err(refused) => return Ok(Told::Last(refused)),
+                    };
                     // Before it is taken: what cannot be kept as it was granted uses nothing up.
                     let kept = match self.keep(&measured, grant) {
                         Ok(kept) => kept,
@@ -155,6 +159,10 @@ impl Attempted<'_> {
                     };
                     match self.elevator.take(grant, now) {
                         Ok(taken) => {
+                            let taken = match origin {
+                                Some(origin) => taken.inside(origin),
+                                None => taken,
+                            };
                             let launched = self.launch(line, measured, &taken, kept, &offer, now);
                             return Ok(launched.map_or_else(Told::Last, |()| Told::HandedOn(account)));
                         }
@@ -211,7 +219,13 @@ impl Attempted<'_> {
         })?;
         let computer = elevator.holdings.computer().ok_or_else(not_enrolled)?;
         let user = &visitor.caller.user;
-        let attempt = Attempt { user, computer, application: &measured.application, argv: &measured.argv };
+        let attempt = Attempt {
+            user,
+            computer,
+            application: &measured.application,
+            argv: &measured.argv,
+            nested: visitor.origin.is_some(),
+        };
         let decision =
             elevator.holdings.decide(&attempt, now).map_err(|cause| self.not_ready(&measured, cause))?;
         Ok((measured, now, decision))

@@ -109,7 +109,7 @@ impl Attempted<'_> {
             reason,
             policy,
             missing: None,
-            origin: None,
+            origin: self.visitor.origin.clone(),
         });
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use elevon_policy::bounds::Display;
 use elevon_policy::decide::Offer;
-use elevon_policy::event::{EndReason, What};
+use elevon_policy::event::{DenyReason, EndReason, What};
 use elevon_policy::id::LaunchId;
 use elevon_policy::lists::AtExpiry;
 use elevon_policy::text::{OsText, Text};
@@ -25,8 +25,8 @@ use crate::launch::display::Shown;
 use crate::launch::gate::{self, Gate};
 use crate::launch::limits::{self, Limited};
 use crate::launch::{Descriptors, Order, Plan, ProgramKind, containment, environment};
-use crate::launches::{Launch, Process};
-use crate::measure::{Measured, Program, ScriptSource};
+use crate::launches::{Groups, Launch, Process};
+use crate::measure::{Caller, Measured, Program, ScriptSource};
 use crate::spawner::Ready;
 
 impl Attempted<'_> {
@@ -45,6 +45,28 @@ impl Attempted<'_> {
         self.start(line, measured, taken, kept, offer, now).map_err(|cause| of_elevon(&cause))
     }
 
+    /// The launch that a nested one would be part of, as long as it may have others; nothing for any other. Its end may have come
+    /// since it asked.
+    pub(super) fn origin(&self, measured: &Measured, now: Timestamp) -> Result<Option<Launch>, Refused> {
+        let Some(origin) = &self.visitor.origin else {
+            return Ok(None);
+        };
+        let standing = self.elevator.launches.standing(origin.launch).filter(|launch| launch.end > now);
+        standing.map(Some).ok_or_else(|| {
+            let told = "the elevated program that asks is over, or is being ended";
+            let said = (told.into(), "start it from a session that is not elevated".into());
+            self.not_elevated(measured, DenyReason::Nested, None, said)
+        })
+    }
+
+    /// Only root's without bounds may have others, and only outside another: nothing gets further from its origin than one step,
+    /// and nobody out of what keeps them.
+    fn nests(&self, origin: Option<&Launch>, kept: &Kept) -> Option<Groups> {
+        let Caller { gid, groups, .. } = &self.visitor.caller;
+        let may = origin.is_none() && kept.identity.runs_as.is_root() && kept.bounds.is_none();
+        may.then(|| Groups { gid: *gid, groups: groups.clone() })
+    }
+
     /// Records the launch, then makes its session, which takes over the conversation.
     fn start(
         &self,
@@ -59,6 +81,8 @@ impl Attempted<'_> {
         let id = LaunchId::new(now, chance::ten_bytes());
         let deadline =
             elevator.clock.uptime_at(taken.end).map_err(|_| "what time it is cannot be relied on")?;
+        let origin = taken.origin.as_deref();
+        let deadline = origin.and_then(|origin| origin.deadline).map_or(deadline, |end| end.min(deadline));
         let ready =
             elevator.spawner.session().map_err(|error| format!("could not make a session: {error}"))?;
         let Limited { cgroup, beside } = limits::make(kept.bounds.limits)
@@ -76,6 +100,8 @@ impl Attempted<'_> {
             cgroup: cgroup.or_else(|| ready.cgroup.clone()),
             limits: beside,
             session: Process::of(ready.pid),
+            origin: origin.map(Launch::as_origin),
+            nests: self.nests(origin, &kept),
         };
         let (plan, descriptors, gate) =
             self.plan(line, &launch, taken, kept, deadline, measured.program).inspect_err(|_| {
@@ -168,7 +194,7 @@ impl Attempted<'_> {
             launch: launch.launch,
             grant: launch.grant,
             user: launch.user.clone(),
-            client: self.visitor.speaker.pid,
+            client: self.visitor.speaker,
             program: kind,
             argv: launch.argv.clone(),
             environment,
@@ -210,7 +236,8 @@ impl Attempted<'_> {
             .map_err(|error| format!("could not make {} for its display: {error}", folder.display()))
     }
 
-    /// A revocation or a lock that came between the decision and now found nothing to end: it is made up for here.
+    /// A revocation, a lock or an end of the origin that came between the decision and now found nothing to end: it is made up
+    /// for here.
     fn look_again(&self, launch: &Launch, now: Timestamp) {
         let order = |reason| Order { reason, grace: Span::ZERO };
         if !self.elevator.holdings.in_force(launch.grant) {
@@ -220,6 +247,7 @@ impl Attempted<'_> {
         } else if self.elevator.is_forbidden(launch, now) {
             self.elevator.launches.end_grant(launch.grant, order(EndReason::Locked));
         }
+        self.elevator.launches.end_orphans();
     }
 }
 
@@ -236,5 +264,6 @@ fn launch_started(launch: &Launch, plan: &Plan, offer: &Offer) -> What {
         runs_as: plan.identity.runs_as,
         layers: containment::layers_of(plan.identity.runs_as, &plan.bounds),
         login: plan.login,
+        origin: launch.origin.clone(),
     }
 }

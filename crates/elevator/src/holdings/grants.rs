@@ -45,7 +45,7 @@ impl Holdings {
             let used = Used { end: Some(end), launched: used.launched + 1, ..used };
             self.change(&mut held, |local| local.used.insert(id, used)).map_err(NotTaken::Io)?;
         }
-        Ok(Taken { grant, end })
+        Ok(Taken { grant, end, origin: None })
     }
 
     /// A grant that may still be used.

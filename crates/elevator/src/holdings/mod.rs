@@ -17,6 +17,7 @@ use elevon_policy::bundle::Bundle;
 use elevon_policy::decide::{self, Attempt, Decision};
 use elevon_policy::grant::Grant;
 use elevon_policy::id::{ComputerId, GrantId, Version};
+use elevon_policy::lists::AtExpiry;
 use elevon_policy::request::ElevationRequest;
 use elevon_policy::sheet::{Answer, ChainHead, Sheet};
 use elevon_policy::text::Text;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Uptime, boot_id};
 use crate::files;
+use crate::launches::Launch;
 
 /// Everything the computer holds.
 #[derive(Debug)]
@@ -120,8 +122,22 @@ pub(crate) struct Accepted {
 pub(crate) struct Taken {
     /// The grant.
     pub(crate) grant: Grant,
-    /// Its end.
+    /// Its end, or that of the launch.
     pub(crate) end: Timestamp,
+    /// The launch that it is used inside of.
+    pub(crate) origin: Option<Box<Launch>>,
+}
+
+impl Taken {
+    /// The same for a launch from inside this one, which it does not outlive: what may finish otherwise is ended with it.
+    pub(crate) fn inside(self, origin: Launch) -> Self {
+        let at_expiry = match (self.grant.at_expiry, origin.deadline) {
+            (AtExpiry::Finish, Some(_)) => AtExpiry::default(),
+            (own, _) => own,
+        };
+        let end = self.end.min(origin.end);
+        Self { end, grant: Grant { at_expiry, ..self.grant }, origin: Some(Box::new(origin)) }
+    }
 }
 
 /// Why a grant could not be taken.

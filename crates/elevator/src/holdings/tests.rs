@@ -5,7 +5,7 @@ use elevon_policy::bundle::Bundle;
 use elevon_policy::event::{Event, What};
 use elevon_policy::grant::{Ends, Grant, GrantedApplication, GrantedArguments, Origin, PolicyReference};
 use elevon_policy::id::{ComputerId, GrantId, PolicyId, RequestId, Version};
-use elevon_policy::lists::{AtExpiry, Confirm, Launches, RunsAs};
+use elevon_policy::lists::{AtExpiry, Confirm, Launches, Nesting, RunsAs};
 use elevon_policy::sheet::{ChainHead, Sheet};
 use elevon_policy::text::Text;
 use elevon_policy::time::{Span, Timestamp};
@@ -78,6 +78,7 @@ fn grant(number: u8, ends: Ends, launches: Launches) -> Grant {
         launches,
         at_expiry: AtExpiry::default(),
         confirm: Confirm::None,
+        nesting: Nesting::Refused,
         policy: PolicyReference { policy: PolicyId::new(NOW, [9; 10]), version: Version::FIRST, rule: None },
     }
 }

@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use self::credentials::Identity;
 use self::view::Inside;
 use crate::clock::Uptime;
+use crate::connection::Speaker;
 
 /// All that a session needs to know; its descriptors travel beside it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,7 +41,7 @@ pub(crate) struct Plan {
     /// Who asked for it.
     pub(crate) user: User,
     /// The client's process: only its messages count.
-    pub(crate) client: u32,
+    pub(crate) client: Speaker,
     /// What is executed.
     pub(crate) program: ProgramKind,
     /// With which arguments, the program's own name first.

@@ -42,7 +42,9 @@ impl Session {
         };
         files::remove(&path)?;
         if self.ending.is_none() {
-            self.ending = Some(order.reason);
+            // What ended by itself, with everything it had started, was not ended by what came a moment later: the end of a
+            // launch is often all that its origin waits for.
+            self.ending = (!self.is_over()).then_some(order.reason);
             self.stage = Stage::Asked { kill: Uptime::now().after(order.grace) };
             if order.grace > Span::ZERO {
                 self.say(&ToClient::Warning { left: order.grace, reason: order.reason });
@@ -50,6 +52,12 @@ impl Session {
             }
         }
         self.take_alarm()
+    }
+
+    /// Whether the program has ended by itself, and left nothing but its monitor, which ends next.
+    fn is_over(&self) -> bool {
+        let monitor = self.process.as_raw_nonzero().get();
+        self.exit.is_some() && containment::descendants(getpid()).into_iter().all(|pid| pid == monitor)
     }
 
     /// Goes as far towards the end as the time has come for.

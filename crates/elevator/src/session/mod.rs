@@ -16,13 +16,13 @@ use elevon_wire::conversation::{Refused, ToClient};
 use elevon_wire::frame::MESSAGE_LIMIT;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{WaitOptions, getpid, set_child_subreaper, wait};
+use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, wait};
 use rustix::time::{TimerfdClockId, TimerfdFlags, Timespec, timerfd_create};
 
 use self::ending::{Stage, first_stage};
 use self::relay::HELD;
 use crate::clock::Uptime;
-use crate::connection::{Connection, Lost, Speaker};
+use crate::connection::{Connection, Lost};
 use crate::files;
 use crate::launch::step::NotStarted;
 use crate::launch::{Descriptors, Outcome, Plan, containment, limits, terminal, view};
@@ -47,6 +47,8 @@ struct Prepared {
     line: Connection,
     cgroup: Option<PathBuf>,
     monitor: Connection,
+    /// The monitor's process.
+    process: Pid,
     signals: OwnedFd,
 }
 
@@ -63,11 +65,15 @@ impl Prepared {
             Some(cgroup) => syscall::fork_into(File::open(cgroup)?.as_fd())?,
             None => syscall::fork()?,
         };
-        if let Fork::Child = forked {
-            drop((ours, line));
-            monitor::run(theirs)
-        }
+        let process = match forked {
+            Fork::Parent(pid) => pid,
+            Fork::Child => {
+                drop((ours, line));
+                monitor::run(theirs)
+            }
+        };
         Ok(Self {
+            process,
             line: Connection::new(line, spawner::LIMIT, None),
             cgroup,
             monitor: Connection::new(ours, monitor::LIMIT, None),
@@ -82,11 +88,11 @@ impl Prepared {
                 let descriptors = Descriptors::take(self.line.take_descriptors());
                 let descriptors = descriptors
                     .ok_or_else(|| io::Error::other("some descriptors of the launch are missing"))?;
-                let Self { monitor, signals, cgroup, .. } = self;
+                let Self { monitor, process, signals, cgroup, .. } = self;
                 let monitor = match plan.inside.is_some() || plan.cgroup != cgroup || !plan.limits.is_empty()
                 {
                     true => fork_another(&plan, cgroup, monitor)?,
-                    false => monitor,
+                    false => (monitor, process),
                 };
                 Session::start(plan, descriptors, monitor, signals)?.watch()
             }
@@ -109,7 +115,7 @@ impl Prepared {
 }
 
 /// The monitor that was made ahead is of no use to a launch with namespaces, or cgroups, of its own: another takes its place.
-fn fork_another(plan: &Plan, ahead: Option<PathBuf>, monitor: Connection) -> io::Result<Connection> {
+fn fork_another(plan: &Plan, ahead: Option<PathBuf>, monitor: Connection) -> io::Result<(Connection, Pid)> {
     drop(monitor);
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let folder = plan.cgroup.as_ref().map(File::open).transpose()?;
@@ -118,7 +124,7 @@ fn fork_another(plan: &Plan, ahead: Option<PathBuf>, monitor: Connection) -> io:
         (false, Some(folder)) => syscall::fork_into(folder.as_fd())?,
         (false, None) => syscall::fork()?,
     };
-    match forked {
+    let process = match forked {
         Fork::Child => match syscall::close_all_but(&[0, 1, 2, theirs.as_raw_fd()]) {
             Ok(()) => monitor::run(theirs),
             Err(_) => syscall::exit_now(1),
@@ -128,13 +134,14 @@ fn fork_another(plan: &Plan, ahead: Option<PathBuf>, monitor: Connection) -> io:
             for cgroup in &plan.limits {
                 limits::enter(cgroup, pid.as_raw_nonzero().get())?;
             }
+            pid
         }
-    }
+    };
     if let Some(ahead) = ahead.filter(|ahead| plan.cgroup.as_ref() != Some(ahead)) {
         containment::wait_until_empty(&ahead, Span::from_secs(1))?;
         containment::remove_cgroup(&ahead);
     }
-    Ok(Connection::new(ours, monitor::LIMIT, None))
+    Ok((Connection::new(ours, monitor::LIMIT, None), process))
 }
 
 struct Session {
@@ -149,6 +156,8 @@ struct Session {
     /// What is still to be typed.
     typed: Vec<u8>,
     monitor: Option<Connection>,
+    /// The monitor's process, which may outlive what there is to hear of it for a moment.
+    process: Pid,
     /// Where the program asks whether it may execute, if it has to.
     asks: Option<OwnedFd>,
     signals: OwnedFd,
@@ -173,7 +182,7 @@ impl Session {
     fn start(
         plan: Plan,
         mut descriptors: Descriptors,
-        monitor: Connection,
+        (monitor, process): (Connection, Pid),
         signals: OwnedFd,
     ) -> io::Result<Self> {
         let terminals = plan.inside.as_ref().map(|_| view::terminals()).transpose()?;
@@ -194,16 +203,16 @@ impl Session {
         }
         // The user's own descriptors, the terminal among them, are let go here.
         let Descriptors { client, gate, .. } = descriptors;
-        let speaker = Speaker { pid: plan.client, uid: plan.user.uid };
         let stage = first_stage(&plan);
         let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         let mut session = Self {
-            client: Some(Connection::new(client, MESSAGE_LIMIT, Some(speaker))),
+            client: Some(Connection::new(client, MESSAGE_LIMIT, Some(plan.client))),
             outgoing: Vec::new(),
             all_said: false,
             master: terminal.map(|terminal| terminal.master),
             typed: Vec::new(),
             monitor: Some(monitor),
+            process,
             asks: None,
             signals,
             timer,

@@ -83,8 +83,13 @@ fn decided(
     let deployed = Deployed { policy, users: DeployedTo::Everyone };
     let bundle = Bundle { privileged_application_lists: vec![deployed], ..Bundle::default() };
     let user = User { uid: 1000, name: Text::new("alice") };
-    let attempt =
-        Attempt { user: &user, computer: id.parse().unwrap(), application, argv: &[OsText::from(PATH)] };
+    let attempt = Attempt {
+        user: &user,
+        computer: id.parse().unwrap(),
+        application,
+        argv: &[OsText::from(PATH)],
+        nested: false,
+    };
     let decision = decide(&Holdings { bundle: &bundle, locks: &[], grants: &[] }, &attempt, at(year(2030)));
     match decision.verdict {
         Verdict::Refused { .. } => {

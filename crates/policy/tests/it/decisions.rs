@@ -7,7 +7,7 @@ use elevon_policy::event::DenyReason;
 use elevon_policy::grant::{Ends, Grant, GrantedApplication, GrantedArguments, Origin};
 use elevon_policy::group::Member;
 use elevon_policy::id::Version;
-use elevon_policy::lists::{Durations, Launches, PrivilegedApplicationList, Terms, Way};
+use elevon_policy::lists::{Durations, Launches, Nesting, PrivilegedApplicationList, Terms, Way};
 use elevon_policy::rule::{Finding, Listed, Missing, Needs, Recognises, Rule, Specificity};
 use elevon_policy::sheet::LockedOut;
 use elevon_policy::text::{OsText, Text};
@@ -499,4 +499,46 @@ fn a_rule_with_a_key_twice_reads_the_same_after_it_was_stored() {
     let read: Listed = serde_json::from_str(&twice).unwrap();
     let again: Listed = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
     assert_eq!(again, read);
+}
+
+fn nesting(n: u32, nesting: Nesting) -> PrivilegedApplicationList {
+    let mut policy = list(n, Way::Approval, [hash(1)]);
+    policy.terms.nesting = nesting;
+    policy
+}
+
+#[test]
+fn from_inside_only_a_list_that_allows_it_offers_anything() {
+    let inside = tool().inside();
+    check(&asks_for_tool(), &inside, Refused(DenyReason::Nested));
+    let allowed = Policy::default().list(nesting(1, Nesting::Allowed));
+    check(&allowed, &inside, BY_HASH);
+    check(&allowed, &tool(), BY_HASH);
+    // Another list says nothing for the one that decides, and among equals the stricter decides.
+    let other = list_for_allowed(2, Way::Automatic, []);
+    let other =
+        PrivilegedApplicationList { terms: Terms { nesting: Nesting::Allowed, ..other.terms }, ..other };
+    let policy = Policy::default().list(nesting(1, Nesting::Refused)).list(other).allow([hash(1)]);
+    check(&policy, &inside, Refused(DenyReason::Nested));
+    for lists in [[Nesting::Allowed, Nesting::Refused], [Nesting::Refused, Nesting::Allowed]] {
+        let [first, second] = lists;
+        let policy = Policy::default().list(nesting(1, first)).list(nesting(2, second));
+        check(&policy, &inside, Refused(DenyReason::Nested));
+    }
+    // What beats everything is told first.
+    check(&allowed.block([hash(1)]), &inside, Refused(DenyReason::Blocked));
+}
+
+#[test]
+fn from_inside_only_a_grant_that_was_given_so_helps() {
+    let inside = tool().inside();
+    let outside = grant(1, &["tool", "--now"]);
+    let allowed = Policy::default().list(nesting(1, Nesting::Allowed));
+    let held = allowed.clone().grant(outside.clone());
+    check(&held, &tool(), Runs(in_minutes(30)));
+    check(&held, &inside, BY_HASH);
+    let given = Grant { nesting: Nesting::Allowed, ..outside };
+    check(&allowed.grant(given.clone()), &inside, Runs(in_minutes(30)));
+    // Withdrawn since.
+    check(&asks_for_tool().grant(given), &inside, Refused(DenyReason::Nested));
 }

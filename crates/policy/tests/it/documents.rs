@@ -11,7 +11,7 @@ use elevon_policy::grant::{Ends, Grant, GrantRecord, GrantedApplication, Granted
 use elevon_policy::group::{CustomGroup, Member, Members};
 use elevon_policy::id::Version;
 use elevon_policy::lint::Code;
-use elevon_policy::lists::{AtExpiry, Confirm, Covers, Launches, RunsAs, Starts, Terms, Way};
+use elevon_policy::lists::{AtExpiry, Confirm, Covers, Launches, Nesting, RunsAs, Starts, Terms, Way};
 use elevon_policy::request::{Decision, ElevationRequest, LapseReason, RequestRecord, RequestState};
 use elevon_policy::rule::{Listed, Recognises, Rule};
 use elevon_policy::sheet::{Answer, AnswerOutcome, ChainHead, Lock, LockedOut, Sheet};
@@ -60,6 +60,7 @@ fn every_kind_of_rule() -> Vec<Listed> {
         self_approval: true,
         runs_as: RunsAs::SameUser,
         bounds: every_bound(),
+        nesting: Nesting::Allowed,
         ..Terms::default()
     };
     let mut rules: Vec<Listed> =
@@ -126,6 +127,7 @@ fn every_kind_of_grant() -> Vec<Grant> {
             runs_as: RunsAs::SameUser,
             bounds: every_bound(),
             confirm: Confirm::OncePerGrant,
+            nesting: Nesting::Allowed,
             ..grant(1, &[])
         },
         Grant {
@@ -205,6 +207,7 @@ fn events() -> Vec<What> {
             runs_as: RunsAs::Root,
             layers,
             login: Some(1000),
+            origin: None,
         },
         What::LaunchStarted {
             launch: id(41),
@@ -218,6 +221,7 @@ fn events() -> Vec<What> {
             runs_as: RunsAs::SameUser,
             layers: every_layer,
             login: None,
+            origin: Some(Nested { launch: id(40), grant: Some(id(50)), user: alice() }),
         },
         What::LaunchEnded {
             launch: id(40),
@@ -262,7 +266,7 @@ fn events() -> Vec<What> {
             reason: DenyReason::Nested,
             policy: None,
             missing: None,
-            origin: Some(Nested { launch: id(40), user: alice() }),
+            origin: Some(Nested { launch: id(40), grant: None, user: alice() }),
         },
         What::ComputerEnrolled { computer: desk(), host_name: Text::new("desk"), token: id(30) },
         What::ComputerRefused { computer: desk(), cause: Text::new("a gap") },
@@ -397,6 +401,17 @@ fn words_of_events_and_answers() {
     }
     assert_eq!(serde_json::to_value(Exit::Signal(9)).unwrap(), json!({"signal": 9}));
     assert_eq!(serde_json::to_value(EndReason::HungUp).unwrap(), json!("hung_up"));
+}
+
+#[test]
+fn a_way_to_nest_that_is_not_known_is_no_list() {
+    let mut terms = serde_json::to_value(Terms::default()).unwrap();
+    assert!(terms.get("nesting").is_none(), "left out where it is refused: earlier versions read the list");
+    assert_eq!(serde_json::from_value::<Terms>(terms.clone()).unwrap().nesting, Nesting::Refused);
+    for unknown in [json!("sometimes"), json!("Allowed"), json!(true), json!(null)] {
+        terms["nesting"] = unknown;
+        assert!(serde_json::from_value::<Terms>(terms.clone()).is_err(), "{}", terms["nesting"]);
+    }
 }
 
 /// A newer server's narrower document must never be read as the wider one that this version knows.

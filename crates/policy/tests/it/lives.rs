@@ -24,6 +24,7 @@ pub(crate) fn asked() -> ElevationRequest {
         working_directory: OsText::from("/home/alice"),
         runs_as: RunsAs::Root,
         bounds: Bounds::default(),
+        origin: None,
         duration: Span::from_mins(30),
         justification: Text::new("ticket 4711"),
         policy: grant(1, &[]).policy,

@@ -13,7 +13,8 @@ use elevon_policy::grant::{Ends, Grant, GrantedApplication, GrantedArguments, Or
 use elevon_policy::group::Member;
 use elevon_policy::id::{ComputerId, Version};
 use elevon_policy::lists::{
-    ApplicationList, AppliesTo, AtExpiry, Confirm, Launches, PrivilegedApplicationList, RunsAs, Terms, Way,
+    ApplicationList, AppliesTo, AtExpiry, Confirm, Launches, Nesting, PrivilegedApplicationList, RunsAs,
+    Terms, Way,
 };
 use elevon_policy::pattern::Pattern;
 use elevon_policy::rule::{ArgumentPattern, Listed, Outcome, Recognises, Rule};
@@ -91,16 +92,21 @@ pub(crate) struct Try {
     pub(crate) application: Application,
     pub(crate) argv: Vec<OsText>,
     pub(crate) now: Timestamp,
+    pub(crate) nested: bool,
 }
 
 /// Alice, at her desk, now.
 pub(crate) fn attempt(application: Application, argv: &[&str]) -> Try {
-    Try { user: alice(), computer: desk(), application, argv: os(argv), now: NOW }
+    Try { user: alice(), computer: desk(), application, argv: os(argv), now: NOW, nested: false }
 }
 
 impl Try {
     pub(crate) fn by(self, user: User) -> Self {
         Self { user, ..self }
+    }
+
+    pub(crate) fn inside(self) -> Self {
+        Self { nested: true, ..self }
     }
 
     pub(crate) fn on(self, computer: ComputerId) -> Self {
@@ -163,6 +169,7 @@ impl Policy {
             computer: attempt.computer,
             application: &attempt.application,
             argv: &attempt.argv,
+            nested: attempt.nested,
         };
         elevon_policy::decide::decide(&holdings, &asked, attempt.now)
     }
@@ -315,6 +322,7 @@ pub(crate) fn grant(digest: u8, argv: &[&str]) -> Grant {
         launches: Launches::Any,
         at_expiry: AtExpiry::default(),
         confirm: Confirm::None,
+        nesting: Nesting::Refused,
         policy: PolicyReference { policy: id(1), version: Version::FIRST, rule: Some(id(70)) },
     }
 }

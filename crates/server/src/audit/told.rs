@@ -1,6 +1,6 @@
 //! An event in one sentence, with its details and where they lead.
 
-use elevon_policy::event::{DenyReason, Event, Exit, Layers, LimitLayer, What, Witnessed};
+use elevon_policy::event::{DenyReason, Event, Exit, Layers, LimitLayer, Nested, What, Witnessed};
 use elevon_policy::grant::{Grant, GrantedApplication};
 use elevon_policy::lint::Code;
 use elevon_policy::lists::RunsAs;
@@ -173,12 +173,13 @@ impl Teller {
             What::GrantRevocationEnforced { .. } => {
                 format!("{on} enforced the revocation: nothing runs under the grant any more")
             }
-            What::LaunchStarted { user, path, end, runs_as, layers, .. } => format!(
-                "{} ran {} as {} on {on}, until {} at most",
+            What::LaunchStarted { user, path, end, runs_as, layers, origin, .. } => format!(
+                "{} ran {} as {} on {on}, until {} at most{}",
                 user.name.visible(),
                 path.file_name().visible(),
                 ran_as(*runs_as, layers),
-                clock(*end, event.at)
+                clock(*end, event.at),
+                if origin.is_some() { ", from inside another program that ran elevated" } else { "" }
             ),
             What::LaunchEnded { user, reason, exit: how, .. } => {
                 format!("What {} ran on {on} {}{}", user.name.visible(), ended(*reason), status(*how))
@@ -366,18 +367,26 @@ fn detail(what: &What) -> Option<String> {
             Some(Command::new(&request.application.place(), &request.argv).to_string())
         }
         What::RequestApproved { grant, .. } | What::GrantMade { grant, .. } => Some(granted(grant)),
-        What::LaunchStarted { path, argv, layers, .. } => {
-            Some(format!("{} · held by: {}", Command::new(path, argv), list(layers)))
-        }
-        What::LaunchRefused { path, argv, missing, .. } => {
+        What::LaunchStarted { path, argv, layers, origin, .. } => Some(format!(
+            "{} · held by: {}{}",
+            Command::new(path, argv),
+            list(layers),
+            inside(origin.as_ref())
+        )),
+        What::LaunchRefused { path, argv, missing, origin, .. } => {
             let missing = missing.as_ref().map(|missing| format!(" · missing: {}", missing.visible()));
-            Some(format!("{}{}", Command::new(path, argv), missing.unwrap_or_default()))
+            let inside = inside(origin.as_ref());
+            Some(format!("{}{}{inside}", Command::new(path, argv), missing.unwrap_or_default()))
         }
         What::DocumentRefused { cause }
         | What::RuleNotEvaluated { cause, .. }
         | What::ComputerRefused { cause, .. } => Some(cause.visible().to_string()),
         _ => None,
     }
+}
+
+fn inside(origin: Option<&Nested>) -> String {
+    origin.map_or_else(String::new, |origin| format!(" · from inside launch {}", origin.launch))
 }
 
 fn granted(grant: &Grant) -> String {
@@ -427,14 +436,23 @@ fn links(row: &Row) -> Vec<(&'static str, String)> {
         What::GroupSaved { group, .. } => Some(("group", format!("/groups/{group}"))),
         _ => None,
     };
-    request.into_iter().chain(grant).chain(group).collect()
+    let origin = match &row.event.what {
+        What::LaunchStarted { origin, .. } | What::LaunchRefused { origin, .. } => origin.as_ref(),
+        What::RequestMade { request } => request.origin.as_ref(),
+        _ => None,
+    };
+    let origin = origin.and_then(|origin| Some(("origin", format!("/grants/{}", origin.grant?))));
+    request.into_iter().chain(grant).chain(group).chain(origin).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use elevon_policy::application::User;
+    use elevon_policy::application::{Sha256, User};
     use elevon_policy::event::By;
-    use elevon_policy::id::{AccountId, GrantId, RequestId};
+    use elevon_policy::grant::PolicyReference;
+    use elevon_policy::id::{AccountId, GrantId, LaunchId, PolicyId, RequestId, Version};
+    use elevon_policy::request::ElevationRequest;
+    use elevon_policy::text::OsText;
 
     use super::*;
     use crate::audit::Origin;
@@ -471,6 +489,40 @@ mod tests {
             told(What::GrantRevoked { grant, computer, user, comment: Text::new("") }, Some("erin"));
         assert_eq!(revoked.sentence, "erin revoked the grant of bob on ws-2214");
         assert_eq!((revoked.quote, revoked.tone), (None, "red"));
+    }
+
+    #[test]
+    fn what_comes_from_inside_a_launch_says_so_and_leads_there() {
+        let (grant, user) = (GrantId::new(NOW, [1; 10]), User { uid: 1003, name: Text::new("bob") });
+        let launch = LaunchId::new(NOW, [5; 10]);
+        let nested = Nested { launch, grant: Some(GrantId::new(NOW, [6; 10])), user: user.clone() };
+        let leads = ("origin", format!("/grants/{}", GrantId::new(NOW, [6; 10])));
+        let started = |origin| What::LaunchStarted {
+            launch: LaunchId::new(NOW, [2; 10]),
+            grant,
+            user: user.clone(),
+            path: OsText::from("/usr/bin/id"),
+            sha256: Sha256([1; 32]),
+            argv: vec![OsText::from("id")],
+            policy: PolicyReference { policy: PolicyId::new(NOW, [4; 10]), version: Version(7), rule: None },
+            end: NOW,
+            runs_as: RunsAs::Root,
+            layers: Layers::default(),
+            login: None,
+            origin,
+        };
+        let (plain, inside) = (told(started(None), None), told(started(Some(nested.clone())), None));
+        assert_eq!(
+            inside.sentence,
+            format!("{}, from inside another program that ran elevated", plain.sentence)
+        );
+        assert!(inside.detail.as_ref().is_some_and(|detail| detail.contains(&launch.to_string())));
+        assert!(!plain.links.contains(&leads) && inside.links.contains(&leads), "{:?}", inside.links);
+
+        let asked = request(application("/usr/bin/id"), &["id"], "PAY-1182").record.asked;
+        let asked = ElevationRequest { origin: Some(nested), ..asked };
+        let made = told(What::RequestMade { request: Box::new(asked) }, None);
+        assert!(made.links.contains(&leads), "{:?}", made.links);
     }
 
     #[test]

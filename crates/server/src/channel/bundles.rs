@@ -201,6 +201,7 @@ pub async fn judge(
         computer: asked.computer,
         application: &asked.application,
         argv: &asked.argv,
+        nested: asked.origin.is_some(),
     };
     Ok(decide(&holdings, &attempt, now))
 }

@@ -6,7 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use elevon_policy::grant::{Ends, GrantState, GrantedApplication, GrantedArguments, Origin};
 use elevon_policy::id::GrantId;
-use elevon_policy::lists::{AtExpiry, Confirm, Launches};
+use elevon_policy::lists::{AtExpiry, Confirm, Launches, Nesting};
 use elevon_policy::text::Text;
 
 use super::Row;
@@ -104,6 +104,14 @@ impl GrantPage {
             Confirm::None => "",
             Confirm::OncePerGrant => "; the user gives their password once, on the computer",
             Confirm::EachLaunch => "; the user gives their password at each launch",
+        }
+    }
+
+    /// Whether it helps a program that runs elevated already, likewise.
+    fn nested(&self) -> &'static str {
+        match self.row.record.grant.nesting {
+            Nesting::Refused => "",
+            Nesting::Allowed => "; also from inside a program of this user that runs elevated",
         }
     }
 

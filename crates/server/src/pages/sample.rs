@@ -64,6 +64,7 @@ pub(crate) fn request(application: Application, argv: &[&str], justification: &s
         working_directory: "/home/bob".into(),
         runs_as: RunsAs::Root,
         bounds: Bounds::default(),
+        origin: None,
         duration: Span::from_mins(15),
         justification: Text::new(justification),
         policy: PolicyReference { policy: PolicyId::new(NOW, [4; 10]), version: Version(7), rule: None },

@@ -131,6 +131,7 @@ pub fn ended(reason: EndReason) -> &'static str {
         EndReason::Ended => "ended: its user gave the grant back",
         EndReason::Revoked => "ended: the grant was revoked",
         EndReason::Locked => "ended: it was locked or blocked",
+        EndReason::OriginEnded => "ended: the elevated program that it was started from was over",
         EndReason::HungUp => "ended: its terminal went away",
         EndReason::SessionDied => "ended: the session that watched over it died",
         EndReason::Rebooted => "ended: the computer was started anew",

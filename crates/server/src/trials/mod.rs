@@ -169,8 +169,13 @@ pub async fn try_it(app: &App, by: &Reader, question: Question) -> Result<Tried,
     let (user, user_known) = user(&question, &asked, &grants);
     let argv: Vec<OsText> = std::iter::once(found.name).chain(question.arguments).collect();
     let holdings = Holdings { bundle: &made.bundle, locks: &[], grants: &grants };
-    let attempt =
-        Attempt { user: &user, computer: question.computer, application: &found.application, argv: &argv };
+    let attempt = Attempt {
+        user: &user,
+        computer: question.computer,
+        application: &found.application,
+        argv: &argv,
+        nested: false,
+    };
     let decision = decide(&holdings, &attempt, at);
     Ok(Tried {
         user_known,

@@ -98,6 +98,7 @@ async fn a_column_beside_a_record_is_found_and_named(site: Site) {
                 runs_as: RunsAs::Root,
                 layers: Layers { cgroup: true, subreaper: true, own_deadline: true, ..Layers::default() },
                 login: None,
+                origin: None,
             },
         )
         .await;

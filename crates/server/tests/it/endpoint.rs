@@ -121,6 +121,7 @@ impl Endpoint {
             working_directory: OsText::from("/home/alice"),
             runs_as: RunsAs::Root,
             bounds: Bounds::default(),
+            origin: None,
             duration: Span::from_mins(30),
             justification: Text::new("to see whether it works"),
             policy: PolicyReference { policy, version: Version::FIRST, rule: None },
@@ -149,6 +150,7 @@ pub(crate) fn launch_started(site: &Site, launch: LaunchId, id: GrantId, grant: 
         runs_as: RunsAs::Root,
         layers: Layers { cgroup: true, subreaper: true, own_deadline: true, ..Layers::default() },
         login: None,
+        origin: None,
     }
 }
 

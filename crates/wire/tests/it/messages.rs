@@ -134,7 +134,8 @@ fn to_the_client() {
     let holdings = Holdings { bundle: &bundle, locks: &[], grants: &[] };
     let user = elevon_policy::application::User { uid: 1000, name: Text::new("alice") };
     let (application, argv) = (application(), os(&["tool"]));
-    let attempt = Attempt { user: &user, computer: id(1), application: &application, argv: &argv };
+    let attempt =
+        Attempt { user: &user, computer: id(1), application: &application, argv: &argv, nested: false };
     let decision = decide(&holdings, &attempt, NOW);
     let status = Status {
         agent_connected: true,

@@ -116,7 +116,7 @@ mod tests {
     use elevon_policy::application::Sha256;
     use elevon_policy::bounds::{Bounds, Children, Containment, Display, Limits};
     use elevon_policy::id::RuleId;
-    use elevon_policy::lists::{AtExpiry, Covers, Launches, RunsAs, Starts};
+    use elevon_policy::lists::{AtExpiry, Covers, Launches, Nesting, RunsAs, Starts};
     use elevon_policy::rule::{ArgumentPattern, Listed, Outcome, Recognises, Rule};
     use elevon_policy::text::OsText;
     use elevon_policy::time::Span;
@@ -133,6 +133,7 @@ mod tests {
     fn list() -> PrivilegedApplicationList {
         let text = Text::new;
         let terms = Terms {
+            nesting: Nesting::Allowed,
             starts: Starts::AtFirstLaunch { within: Span::from_hours(8) },
             arguments: Covers::AnyArguments,
             launches: Launches::Once,

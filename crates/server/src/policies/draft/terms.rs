@@ -3,7 +3,7 @@
 use elevon_policy::bounds::{Bounds, Children, Containment, Contradiction, Display, Limits};
 use elevon_policy::capability::Capabilities;
 use elevon_policy::lists::{
-    AtExpiry, Confirm, Covers, Durations, JustificationNeeded, Launches, RunsAs, Starts, Terms,
+    AtExpiry, Confirm, Covers, Durations, JustificationNeeded, Launches, Nesting, RunsAs, Starts, Terms,
 };
 use elevon_policy::text::OsText;
 use elevon_policy::time::Span;
@@ -60,6 +60,7 @@ pub(super) fn write(form: &mut Form, at: &str, terms: &Terms) {
             Confirm::EachLaunch => "each_launch",
         },
     );
+    set("nesting", if terms.nesting.is_refused() { "refused" } else { "allowed" });
     if terms.self_approval {
         set("self_approval", "yes");
     }
@@ -114,6 +115,10 @@ pub(super) fn read(form: &mut Form, at: &str) -> Option<Terms> {
             "once_per_grant" => Confirm::OncePerGrant,
             "each_launch" => Confirm::EachLaunch,
             _ => Confirm::None,
+        },
+        nesting: match form.text(format!("{at}nesting")) {
+            "allowed" => Nesting::Allowed,
+            _ => Nesting::Refused,
         },
     })
 }
