@@ -18,7 +18,7 @@ use elevon_policy::time::{Span, Timestamp};
 use elevon_wire::signed::Signed;
 
 use crate::caller::Confinement;
-use crate::clock::Clock;
+use crate::clock::{Clock, Uptime};
 use crate::config::Config;
 use crate::holdings::{Accepted, Holdings, NotTaken, Taken};
 use crate::journal::Journal;
@@ -355,15 +355,18 @@ impl Elevator {
         let mut patience = None;
         let mut most = 0;
         loop {
+            let since = Uptime::now();
             untold.extend(self.launches.wait(patience).context("could not watch over sessions")?);
+            let was_quiet = since.after(AGAIN) <= Uptime::now();
             // Before the paperwork, which a full disk may hold up.
             self.launches.end_orphans();
             most = most.max(untold.len() + self.launches.count());
             patience = match self.tell(&mut untold) {
                 Err(NotRecorded::Io(error)) if error.kind() == io::ErrorKind::StorageFull => Some(AGAIN),
-                told => told.map(|()| None)?,
+                told => told.map(|()| (most >= CROWD).then_some(AGAIN))?,
             };
-            if most >= CROWD && self.launches.count() <= most / 8 {
+            // When it is quiet those are gone, too, who served the crowd.
+            if was_quiet && most >= CROWD && self.launches.count() <= most / 8 {
                 give_memory_back();
                 most = 0;
             }

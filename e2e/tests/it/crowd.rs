@@ -46,12 +46,12 @@ fn a_thousand_launches_of_fifty_users_at_once_each_run_once() -> Result<()> {
     // What a crowd leaves behind for the next one is there already when it comes.
     rush(&site, &people, &made, FIRST)?;
     all_told(&site, USERS * FIRST)?;
-    let before = memory(&site)?;
+    let before = settled(&site)?;
     let start = now().millis();
     rush(&site, &people, &made, EACH)?;
     let took = now().millis() - start;
     all_told(&site, USERS * (FIRST + EACH))?;
-    let after = memory(&site)?;
+    let after = settled(&site)?;
     println!(
         "{} launches of {USERS} users at once: {took} ms; the elevator's memory {before} KiB before, {after} KiB after",
         USERS * EACH
@@ -112,6 +112,18 @@ fn shell(site: &Site, person: &Person, made: &Path, each: usize) -> Result<Child
     command.spawn().context("start a shell")
 }
 
+/// [`memory`] when it has been the same for a while: what a crowd leaves is given back when it is quiet.
+fn settled(site: &Site) -> Result<u64> {
+    let mut last = (0, now().millis());
+    until("the elevator's memory to stay as it is", ALL, || {
+        let (held, at) = (memory(site)?, now().millis());
+        if held != last.0 {
+            last = (held, at);
+        }
+        Ok((at - last.1 > 2_500).then_some(held))
+    })
+}
+
 /// What the elevator and its helpers hold in memory that is theirs alone, in KiB.
 fn memory(site: &Site) -> Result<u64> {
     let elevator = site.elevator.as_ref().context("it runs")?.pid().as_raw_nonzero().get();
@@ -126,8 +138,5 @@ fn memory(site: &Site) -> Result<u64> {
         let lines = text.lines().filter(|line| line.starts_with("Private_"));
         lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
     };
-    for pid in &all {
-        println!("{pid} {} {}", elevon_e2e::process::name(*pid), private(pid));
-    }
     Ok(all.iter().map(private).sum())
 }
