@@ -78,6 +78,11 @@ fn a_session_made_ahead_is_replaced_when_it_dies_and_ends_with_the_elevator() ->
     gone(ahead, SOON)?;
     gone(monitor, SOON)?;
     scene.elevated(&["true"], b"")?.expect(0);
+    // The session of that launch is gone when the launch is taken in.
+    let launches = scene.site.tree.join("elevator/launches");
+    until_true("the launch to be over", SOON, || {
+        fs::read_dir(&launches).is_ok_and(|mut files| files.next().is_none())
+    })?;
     let ahead = child(spawner, "elevon-session")?;
     let monitor = child(ahead, "elevon-monitor")?;
     let cgroups = scene.site.cgroup().context("a control group")?.join("elevon");
