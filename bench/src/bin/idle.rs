@@ -10,7 +10,7 @@ use clap::Parser;
 use elevon_bench::clock;
 use elevon_e2e::clock::until_true;
 use elevon_e2e::policy::{folder, hash_of, privileged};
-use elevon_e2e::process::{children, name};
+use elevon_e2e::process::{family, name, own_memory};
 use elevon_e2e::site::Site;
 use elevon_policy::lists::Way;
 
@@ -51,7 +51,7 @@ fn main() -> Result<()> {
     let (used, passed) = (ticks() - before, start.elapsed());
     println!("{:24} {:>12} {:>20}", "process", "resident", "of that, its own");
     for pid in &all {
-        println!("{:24} {:8} KiB {:16} KiB", name(*pid), status(*pid, "VmRSS:"), own(*pid));
+        println!("{:24} {:8} KiB {:16} KiB", name(*pid), resident(*pid), own_memory(*pid));
     }
     println!(
         "processor time: {:.3} % of one, over {} s",
@@ -61,30 +61,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A process and all that descends from it.
-fn family(of: i32) -> Vec<i32> {
-    let mut all = vec![of];
-    let mut next = 0;
-    while let Some(pid) = all.get(next).copied() {
-        all.extend(children(pid));
-        next += 1;
-    }
-    all
-}
-
-/// In KiB.
-fn status(pid: i32, field: &str) -> u64 {
-    sum(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default(), field)
-}
-
-/// What no other process shares, in KiB.
-fn own(pid: i32) -> u64 {
-    sum(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default(), "Private_")
-}
-
-fn sum(text: &str, field: &str) -> u64 {
-    let lines = text.lines().filter(|line| line.starts_with(field));
-    lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
+/// What is in memory of it, shared or not, in KiB.
+fn resident(pid: i32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
 /// In hundredths of a second, which is what the kernel counts in.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use elevon_e2e::clock::{now, until};
 use elevon_e2e::person::Person;
 use elevon_e2e::policy::{hash_of, privileged};
-use elevon_e2e::process::children;
+use elevon_e2e::process::{family, own_memory};
 use elevon_e2e::site::Site;
 use elevon_policy::lists::{Covers, Way};
 use serde_json::{Value, json};
@@ -127,16 +127,5 @@ fn settled(site: &Site) -> Result<u64> {
 /// What the elevator and its helpers hold in memory that is theirs alone, in KiB.
 fn memory(site: &Site) -> Result<u64> {
     let elevator = site.elevator.as_ref().context("it runs")?.pid().as_raw_nonzero().get();
-    let mut all = vec![elevator];
-    let mut next = 0;
-    while let Some(pid) = all.get(next).copied() {
-        all.extend(children(pid));
-        next += 1;
-    }
-    let private = |pid: &i32| -> u64 {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-        let lines = text.lines().filter(|line| line.starts_with("Private_"));
-        lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
-    };
-    Ok(all.iter().map(private).sum())
+    Ok(family(elevator).into_iter().map(own_memory).sum())
 }
