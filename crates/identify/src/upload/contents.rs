@@ -106,6 +106,9 @@ fn placed(name: &[u8]) -> Result<Vec<u8>, NotMeasured> {
         path.push(b'/');
         path.extend(part);
     }
+    if path.is_empty() {
+        return Err(broken("it holds a file that has no name"));
+    }
     if path.len() > MAX_PATH {
         return Err(broken("it names a file by a path that is too long"));
     }

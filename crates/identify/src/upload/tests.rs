@@ -87,8 +87,11 @@ fn the_programs_of_a_debian_package_are_found() {
 }
 
 #[test]
-fn what_leads_elsewhere_or_comes_twice_is_refused() {
+fn what_leads_elsewhere_or_nowhere_or_comes_twice_is_refused() {
     let program: &[u8] = b"#!/bin/sh\n";
+    for nowhere in ["", "/", "./."] {
+        refused(&deb(CONTROL, &[(nowhere, 0o755, program)]), "has no name");
+    }
     refused(&deb(CONTROL, &[("./usr/../../etc/x", 0o755, program)]), "would lie elsewhere");
     refused(&deb(CONTROL, &[("./x", 0o755, program), ("/x", 0o755, program)]), "two files in one place, /x");
 }
