@@ -50,7 +50,7 @@ pub async fn examine(config: Config, clock: Clock) -> Vec<Finding> {
         findings.push(Finding::of(false, "keys: none yet; start `elevon-server serve`, which makes them"));
         return findings;
     }
-    let keys = match Keys::open(&config.state_dir, &config.host_names(), now) {
+    let keys = match Keys::look(&config.state_dir, &config.host_names()) {
         Ok(keys) => keys,
         Err(error) => {
             findings.push(Finding::of(false, format!("keys: {error}")));
@@ -61,9 +61,9 @@ pub async fn examine(config: Config, clock: Clock) -> Vec<Finding> {
     findings.push(Finding::of(true, format!("keys: server key {}, authority {}", ids.0, ids.1)));
     findings.push(certificate(
         "the server's certificate",
-        &keys.tls,
+        &keys.own.certificate(),
         now,
-        "restart the server, which makes another",
+        "a server that runs makes another by itself; look into its log for why it did not",
     ));
     findings.push(certificate(
         "the authority's certificate",

@@ -1,10 +1,13 @@
 //! The keys: what signs documents, and the small certificate authority of server and agents. All in `keys/` of the
 //! state, never in the database.
 
+mod own;
+
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use elevon_policy::application::Sha256;
@@ -15,18 +18,14 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
 };
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use serde::{Deserialize, Serialize};
 
+pub use self::own::Own;
 use crate::app::chance;
 
 /// How long the authority lives.
 const AUTHORITY_LIFE: Span = Span::from_days(3650);
-/// How long the server's own certificate lives.
-const SERVER_LIFE: Span = Span::from_days(398);
-/// A start this long before its end makes a new one.
-const RENEW: Span = Span::from_days(60);
 
 /// What signs, and what certifies.
 pub struct Keys {
@@ -38,8 +37,7 @@ pub struct Keys {
     pub ca: CertificateDer<'static>,
     authority: Issuer<'static, KeyPair>,
     /// The server's own certificate.
-    pub tls: CertificateDer<'static>,
-    tls_key: PrivateKeyDer<'static>,
+    pub own: Arc<Own>,
 }
 
 /// Why keys could not be read or made.
@@ -73,15 +71,30 @@ impl Keys {
     /// also made anew when the host names changed or its end is near.
     pub fn open(state_dir: &Path, host_names: &[String], now: Timestamp) -> Result<Self, KeysError> {
         private_folder(state_dir)?;
+        private_folder(&state_dir.join("keys"))?;
+        Self::read(state_dir, host_names, Some(now))
+    }
+
+    /// Reads the keys as they are, and makes nothing.
+    pub fn look(state_dir: &Path, host_names: &[String]) -> Result<Self, KeysError> {
+        Self::read(state_dir, host_names, None)
+    }
+
+    fn read(state_dir: &Path, host_names: &[String], make: Option<Timestamp>) -> Result<Self, KeysError> {
         let folder = state_dir.join("keys");
-        private_folder(&folder)?;
-        let signing = signing_key(&folder)?;
-        let (ca_pem, authority) = authority(&folder, now)?;
+        let signing = signing_key(&folder, make)?;
+        let (ca_pem, authority) = authority(&folder, make)?;
         let ca_path = folder.join("ca.pem");
         let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes())
             .map_err(|_| KeysError::Content { path: ca_path, expected: "a certificate" })?;
-        let (tls, tls_key) = server_certificate(&folder, host_names, &ca, &authority, now)?;
-        Ok(Self { signing, ca_pem, ca, authority, tls, tls_key })
+        let own = Arc::new(Own::open(folder, host_names.to_vec(), &ca, &authority, make)?);
+        Ok(Self { signing, ca_pem, ca, authority, own })
+    }
+
+    /// Makes the server's own certificate anew when its end is near; connections that begin later are shown that one. Tells
+    /// whether another is shown now.
+    pub fn renew(&self, now: Timestamp) -> Result<bool, KeysError> {
+        self.own.renew(&self.ca, &self.authority, now)
     }
 
     /// The public part of what signs.
@@ -92,11 +105,6 @@ impl Keys {
     /// What an enrollment token pins.
     pub fn ca_fingerprint(&self) -> Sha256 {
         digest(&self.ca)
-    }
-
-    /// The private key of the server's own certificate.
-    pub fn tls_key(&self) -> PrivateKeyDer<'static> {
-        self.tls_key.clone_key()
     }
 
     /// Certifies an agent's own key. Of the request only the key counts; the names are ours. Gives the certificate as
@@ -121,7 +129,10 @@ impl Keys {
     }
 }
 
-fn authority(folder: &Path, now: Timestamp) -> Result<(String, Issuer<'static, KeyPair>), KeysError> {
+fn authority(
+    folder: &Path,
+    make: Option<Timestamp>,
+) -> Result<(String, Issuer<'static, KeyPair>), KeysError> {
     let (key_path, pem_path) = (folder.join("ca.key"), folder.join("ca.pem"));
     if let (Some(key), Some(pem)) = (read(&key_path)?, read(&pem_path)?) {
         let broken = |path: &Path, expected| KeysError::Content { path: path.to_owned(), expected };
@@ -131,6 +142,7 @@ fn authority(folder: &Path, now: Timestamp) -> Result<(String, Issuer<'static, K
         let issuer = Issuer::from_ca_cert_pem(&pem, key).map_err(|_| broken(&pem_path, "a certificate"))?;
         return Ok((pem, issuer));
     }
+    let now = make.ok_or(KeysError::Content { path: pem_path.clone(), expected: "a certificate" })?;
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.distinguished_name = named("Elevon certificate authority");
@@ -141,53 +153,6 @@ fn authority(folder: &Path, now: Timestamp) -> Result<(String, Issuer<'static, K
     write(&key_path, key.serialize_pem().as_bytes())?;
     write(&pem_path, certificate.pem().as_bytes())?;
     Ok((certificate.pem(), Issuer::new(params, key)))
-}
-
-/// What the server's own certificate was made for; kept beside it.
-#[derive(PartialEq, Eq, Serialize, Deserialize)]
-struct MadeFor {
-    host_names: Vec<String>,
-    ca: Sha256,
-    ends: Timestamp,
-}
-
-/// The server's own certificate and its key. It is kept across starts: a browser that was told to trust it should not
-/// have to ask again.
-fn server_certificate(
-    folder: &Path,
-    host_names: &[String],
-    ca: &CertificateDer<'_>,
-    authority: &Issuer<'_, KeyPair>,
-    now: Timestamp,
-) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), KeysError> {
-    let (pem_path, key_path, for_path) =
-        (folder.join("tls.pem"), folder.join("tls.key"), folder.join("tls.json"));
-    let made_for = read(&for_path)?.and_then(|json| serde_json::from_slice::<MadeFor>(&json).ok());
-    if let Some(made_for) = made_for
-        && made_for.host_names == host_names
-        && made_for.ca == digest(ca)
-        && made_for.ends > now.after(RENEW)
-        && let (Some(pem), Some(key)) = (read(&pem_path)?, read(&key_path)?)
-        && let (Ok(pem), Ok(key)) =
-            (CertificateDer::from_pem_slice(&pem), PrivateKeyDer::from_pem_slice(&key))
-    {
-        return Ok((pem, key));
-    }
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new(host_names.to_vec())?;
-    params.distinguished_name = named("Elevon server");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.use_authority_key_identifier_extension = true;
-    lives(&mut params, now, SERVER_LIFE);
-    let certificate = params.signed_by(&key, authority)?;
-    let made_for = MadeFor { host_names: host_names.to_vec(), ca: digest(ca), ends: now.after(SERVER_LIFE) };
-    write(&pem_path, certificate.pem().as_bytes())?;
-    write(&key_path, key.serialize_pem().as_bytes())?;
-    write(&for_path, &serde_json::to_vec(&made_for).unwrap_or_default())?;
-    let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())
-        .map_err(|_| KeysError::Content { path: key_path, expected: "a private key" })?;
-    Ok((certificate.der().clone(), key))
 }
 
 fn named(name: &str) -> DistinguishedName {
@@ -206,7 +171,7 @@ fn lives(params: &mut CertificateParams, now: Timestamp, life: Span) {
     params.serial_number = Some(SerialNumber::from_slice(&chance::<16>()));
 }
 
-fn signing_key(folder: &Path) -> Result<SigningKey, KeysError> {
+fn signing_key(folder: &Path, make: Option<Timestamp>) -> Result<SigningKey, KeysError> {
     let path = &folder.join("server.key");
     if let Some(seed) = read(path)? {
         let seed: [u8; 32] = seed.try_into().map_err(|_| KeysError::Content {
@@ -215,7 +180,7 @@ fn signing_key(folder: &Path) -> Result<SigningKey, KeysError> {
         })?;
         return Ok(SigningKey::from_bytes(&seed));
     }
-    if folder.join("ca.pem").exists() {
+    if make.is_none() || folder.join("ca.pem").exists() {
         // A new key in an old site would lock every computer out, and nobody would know why.
         return Err(KeysError::Content { path: path.to_owned(), expected: "a signing key of 32 bytes" });
     }

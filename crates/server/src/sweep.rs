@@ -41,11 +41,18 @@ pub async fn once(app: &App) -> Result<Option<Timestamp>, Error> {
     Ok(requests.into_iter().chain(grants).min())
 }
 
-/// Removes what is over and nobody misses: sessions, counts of failed sign-ins.
+/// Removes what is over and nobody misses: sessions, counts of failed sign-ins. Renews the server's own certificate in time.
 pub async fn keep_tidying(app: App) {
     loop {
         if let Err(error) = tidy(&app).await {
             tracing::warn!(%error, "could not remove old sessions");
+        }
+        match app.keys.renew(app.now()) {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!("the server's certificate was made anew; the next connections are shown it")
+            }
+            Err(error) => tracing::error!(%error, "could not make the server's certificate anew"),
         }
         tokio::time::sleep(Duration::from_secs(3600)).await;
     }

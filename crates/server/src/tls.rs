@@ -17,7 +17,7 @@ pub struct PeerCertificate(pub Sha256);
 /// For browsers and API clients.
 pub fn for_people(keys: &Keys) -> Result<Arc<ServerConfig>, rustls::Error> {
     let config = builder()?.with_no_client_auth();
-    finish(config.with_single_cert(vec![keys.tls.clone(), keys.ca.clone()], keys.tls_key())?)
+    Ok(finish(config.with_cert_resolver(keys.own.clone())))
 }
 
 /// For agents: a certificate of our authority is asked for. One who has none yet gets no further than enrolling.
@@ -30,11 +30,11 @@ pub fn for_agents(keys: &Keys) -> Result<Arc<ServerConfig>, rustls::Error> {
         .build()
         .map_err(|error| rustls::Error::General(error.to_string()))?;
     let config = builder()?.with_client_cert_verifier(verifier);
-    let mut config = config.with_single_cert(vec![keys.tls.clone(), keys.ca.clone()], keys.tls_key())?;
+    let mut config = config.with_cert_resolver(keys.own.clone());
     // Ten thousand agents that reconnect at once would otherwise fill a cache that none of them uses.
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    finish(config)
+    Ok(finish(config))
 }
 
 /// The certificate of the other side, once the handshake is done.
@@ -47,7 +47,7 @@ fn builder() -> Result<rustls::ConfigBuilder<ServerConfig, rustls::WantsVerifier
     ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])
 }
 
-fn finish(mut config: ServerConfig) -> Result<Arc<ServerConfig>, rustls::Error> {
+fn finish(mut config: ServerConfig) -> Arc<ServerConfig> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Arc::new(config)
 }

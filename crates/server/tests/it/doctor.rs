@@ -78,8 +78,12 @@ async fn each_thing_that_is_wrong_is_told(site: Site) {
         assert!(!good && told.contains("NTP"), "{told}");
     }
     site.later(Span::from_days(3640));
-    let (good, told) = about(&findings(&site).await, "the authority's certificate");
-    assert!(!good, "{told}");
+    let own = fs::read(site.state_dir().join("keys/tls.pem")).unwrap();
+    for what in ["the server's certificate", "the authority's certificate"] {
+        let (good, told) = about(&findings(&site).await, what);
+        assert!(!good, "{told}");
+    }
+    assert_eq!(fs::read(site.state_dir().join("keys/tls.pem")).unwrap(), own, "the doctor makes nothing");
 
     let nowhere = "postgres://nobody@127.0.0.1:1/nothing".to_owned();
     let config = Config { database_url: nowhere, ..site.app.config.clone() };

@@ -100,8 +100,13 @@ impl Site {
 
     /// Another server on the same database, with a copy of the keys.
     pub(crate) async fn replica(&self) -> App {
+        let config = &self.app.config;
+        self.with_keys(Keys::open(&config.state_dir, &config.host_names(), self.now()).unwrap()).await
+    }
+
+    /// Another server on the same database, with these keys.
+    pub(crate) async fn with_keys(&self, keys: Keys) -> App {
         let config = self.app.config.clone();
-        let keys = Keys::open(&config.state_dir, &config.host_names(), self.now()).unwrap();
         let db = Db::open(&config.database_url).await.unwrap();
         App::new(db, self.app.clock.clone(), keys, config)
     }

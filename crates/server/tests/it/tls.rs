@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use elevon_policy::time::Span;
 use elevon_server::computers;
+use elevon_server::keys::Keys;
 use elevon_server::serve::{Ports, serve};
 use elevon_wire::channel::Enrolled;
 use rustls::{ClientConfig, RootCertStore};
@@ -14,6 +15,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::endpoint::enrollment;
 use crate::site::Site;
@@ -28,22 +30,37 @@ pub(crate) fn client(
     identity: Option<&Identity>,
     versions: &[&'static rustls::SupportedProtocolVersion],
 ) -> ClientConfig {
-    let mut roots = RootCertStore::empty();
-    roots.add(site.app.keys.ca.clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
-    let builder = builder.with_root_certificates(roots);
+    let builder = trusting(&site.app.keys, versions);
     match identity {
         None => builder.with_no_client_auth(),
         Some(it) => builder.with_client_auth_cert(vec![it.certificate.clone()], it.key.clone_key()).unwrap(),
     }
 }
 
-/// One request on a connection of its own: status and body, or why there was none.
-pub(crate) async fn speak(config: ClientConfig, port: u16, request: &str) -> std::io::Result<(u16, String)> {
+async fn connect(config: ClientConfig, port: u16) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
     let name = ServerName::try_from("localhost").unwrap();
-    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+/// Of the site's authority alone.
+fn trusting(
+    keys: &Keys,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+    let mut roots = RootCertStore::empty();
+    roots.add(keys.ca.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+    builder.with_root_certificates(roots)
+}
+
+/// One request on a connection of its own: status and body, or why there was none.
+pub(crate) async fn speak(config: ClientConfig, port: u16, request: &str) -> std::io::Result<(u16, String)> {
+    converse(connect(config, port).await?, request).await
+}
+
+async fn converse(mut stream: TlsStream<TcpStream>, request: &str) -> std::io::Result<(u16, String)> {
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
@@ -118,6 +135,43 @@ async fn an_agent_enrolls_and_comes_back_with_its_certificate() {
     let (status, answer) = speak(client(&site, Some(&identity), TLS13), agents, &state).await.unwrap();
     assert_eq!(status, 403, "{answer}");
 
+    stop.send_replace(true);
+    tokio::time::timeout(Duration::from_secs(10), server).await.expect("it ends").unwrap().unwrap();
+}
+
+/// A server that runs for years is never shown with a certificate that has ended.
+#[tokio::test]
+async fn the_server_renews_its_own_certificate_while_it_serves() {
+    let site = Site::on_sqlite().await;
+    let local = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let state = tempfile::TempDir::new().unwrap();
+    let names = site.app.config.host_names();
+    // Made so long ago that it ends in 59 days; good as yet, as the client's clock is the real one.
+    let keys = Keys::open(state.path(), &names, site.now().before(Span::from_days(339))).unwrap();
+    let app = site.with_keys(keys).await;
+    let (shown, signing) = (app.keys.own.certificate(), app.keys.public());
+    let ports = Ports::listen(local, local).await.unwrap();
+    let port = ports.people().unwrap().port();
+    let (stop, end) = tokio::sync::watch::channel(false);
+    let nobody = || trusting(&app.keys, TLS13).with_no_client_auth();
+
+    let server = tokio::spawn(serve(app.clone(), ports, end));
+    let renewed = tokio::time::timeout(Duration::from_secs(10), async {
+        while app.keys.own.certificate() == shown {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        app.keys.own.certificate()
+    });
+    let renewed = renewed.await.expect("it is made anew");
+    let connection = connect(nobody(), port).await.unwrap();
+    assert_eq!(connection.get_ref().1.peer_certificates().unwrap()[0], renewed);
+    assert_eq!(converse(connection, &get("/sign-in")).await.unwrap().0, 200);
+
+    // It is the one that the next start finds, and nothing is made where there is no need.
+    assert!(!app.keys.renew(site.now()).unwrap());
+    assert_eq!(app.keys.own.certificate(), renewed);
+    let again = Keys::open(state.path(), &names, site.now()).unwrap();
+    assert_eq!((again.own.certificate(), again.public()), (renewed, signing));
     stop.send_replace(true);
     tokio::time::timeout(Duration::from_secs(10), server).await.expect("it ends").unwrap().unwrap();
 }
