@@ -206,6 +206,23 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_its_own_begin_as_those_of_the_list() {
+        let mut form = of_privileged(&list());
+        rules::add(&mut form, "vendor");
+        form.set("rules.7.vendor", "Debian");
+        for number in [2, 7] {
+            form.set(format!("rules.{number}.own_terms"), "yes");
+        }
+        let list = privileged(&mut form, list().id, NOW).expect("nothing is wrong");
+        for listed in [list.rules.get(2), list.rules.get(7)] {
+            assert!(
+                matches!(listed, Some(Listed::Rule(rule)) if rule.terms.as_ref() == Some(&list.terms)),
+                "{listed:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_display_survives_its_form_and_is_none_when_contained() {
         let shown = Bounds { display: Display::OfTheUser, ..Bounds::default() };
         let terms = Terms { bounds: shown, ..Terms::default() };

@@ -62,8 +62,13 @@ pub fn all(form: &Form) -> Vec<RuleDraft> {
     numbers.dedup();
     // Half-written rules refuse fields; nobody is to see that before they save.
     let mut scratch = form.clone();
-    let terms = terms::read(&mut scratch, "terms.").unwrap_or_default();
+    let terms = terms_of_list(form);
     numbers.into_iter().map(|number| one(&mut scratch, number, &terms)).collect()
+}
+
+/// What the list says, as far as it is written: limits of a rule's own begin as these.
+fn terms_of_list(form: &Form) -> Terms {
+    terms::read(&mut form.clone(), "terms.").unwrap_or_default()
 }
 
 /// More rules than this in one list are made through the API.
@@ -87,14 +92,16 @@ pub fn add(form: &mut Form, word: &str) {
     let number = next(form);
     form.set(format!("rules.{number}.type"), kind.word);
     form.set(format!("rules.{number}.arguments"), "any");
-    terms::write(form, &format!("rules.{number}.terms."), &Terms::default());
+    let terms = terms_of_list(form);
+    terms::write(form, &format!("rules.{number}.terms."), &terms);
 }
 
 /// Adds a rule that recognises this.
 pub fn add_recognising(form: &mut Form, recognises: Recognises, now: Timestamp) {
     let number = next(form);
     let rule = Rule::of(RuleId::new(now, chance()), recognises);
-    write_rule(form, &format!("rules.{number}"), &rule);
+    let terms = terms_of_list(form);
+    write_rule(form, &format!("rules.{number}"), &rule, &terms);
 }
 
 /// The place of a rule that is added.
@@ -108,10 +115,11 @@ pub fn remove(form: &mut Form, number: &str) {
 }
 
 pub(super) fn write(form: &mut Form, rules: &[Listed]) {
+    let terms = terms_of_list(form);
     for (number, listed) in rules.iter().enumerate() {
         let at = format!("rules.{number}");
         match listed {
-            Listed::Rule(rule) => write_rule(form, &at, rule),
+            Listed::Rule(rule) => write_rule(form, &at, rule, &terms),
             Listed::Unreadable(document) => {
                 form.set(format!("{at}.type"), UNREADABLE.word);
                 form.set(format!("{at}.document"), document);
@@ -120,7 +128,7 @@ pub(super) fn write(form: &mut Form, rules: &[Listed]) {
     }
 }
 
-fn write_rule(form: &mut Form, at: &str, rule: &Rule) {
+fn write_rule(form: &mut Form, at: &str, rule: &Rule, of_list: &Terms) {
     let mut set = |name: &str, value: &str| form.set(format!("{at}.{name}"), value);
     set("id", &rule.id.to_string());
     match &rule.recognises {
@@ -178,7 +186,7 @@ fn write_rule(form: &mut Form, at: &str, rule: &Rule) {
     if rule.terms.is_some() {
         set("own_terms", "yes");
     }
-    terms::write(form, &format!("{at}.terms."), &rule.terms.clone().unwrap_or_default());
+    terms::write(form, &format!("{at}.terms."), rule.terms.as_ref().unwrap_or(of_list));
 }
 
 pub(super) fn read(form: &mut Form, now: Timestamp) -> Vec<Listed> {
