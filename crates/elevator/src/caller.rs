@@ -207,10 +207,8 @@ fn for_origin(peer: &Peer, belongs: Belongs, confined: bool) -> Result<(Caller, 
 /// it descends from the spawner, or from a session that outlived the elevator that made it. Nothing for any other process.
 fn elevated(pid: i32, launches: &Launches, spawner: i32) -> Option<Belongs> {
     let cgroup = files::read_kernel(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-    let folder = containment::cgroups().and_then(|folder| folder.file_name()).and_then(|name| name.to_str());
     let place = cgroup.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
-    let in_cgroup =
-        folder.is_some_and(|folder| place.split('/').any(|part| part == folder || part == limits::FOLDER));
+    let in_cgroup = place.split('/').any(|part| part == containment::FOLDER || part == limits::FOLDER);
     let ancestors: Vec<i32> =
         std::iter::successors(Some(pid), |pid| containment::parent_of(*pid).filter(|pid| *pid > 1)).collect();
     let belongs = launches.belongs(&ancestors, place);

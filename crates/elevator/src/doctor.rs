@@ -25,16 +25,17 @@ pub(crate) fn examine(config: &Config) -> bool {
     let root = rustix::process::geteuid().is_root();
     let mut well = tell(root, "runs as root", "run it as root: only root sees the state and the cgroups");
     well &= tell(kernel_is_new_enough(), "the kernel is 6.1 or later", "Elevon needs Linux 6.1 or later");
-    let layers = containment::layers();
+    let elevator = process_on(&config.run_dir.join("elevator.sock"));
     say!("     what ends a process tree here:");
-    layer(
-        layers.cgroup,
+    of_elevator(
+        elevator.as_deref(),
+        containment::are_made_by,
         "an own cgroup (version 2), killed until it is empty",
         "no cgroup v2 that can be written to",
     );
-    layer(layers.subreaper, "a session that adopts and sweeps what loses its parent", "");
-    layer(layers.own_deadline, "a deadline that the session keeps by itself", "");
-    containing();
+    layer(true, "a session that adopts and sweeps what loses its parent", "");
+    layer(true, "a deadline that the session keeps by itself", "");
+    containing(elevator.as_deref());
     let peer = syscall_peer();
     layer(
         peer,
@@ -77,7 +78,7 @@ fn pam(config: &Config) -> bool {
 }
 
 /// Containment is refused where a part of it is missing; limits are only recorded as absent.
-fn containing() {
+fn containing(elevator: Option<&str>) {
     say!("     what holds a contained program here:");
     let landlock = landlock::version();
     let known =
@@ -87,10 +88,24 @@ fn containing() {
         None => layer(true, "PID and mount namespaces, a bounding set, a filter of system calls", ""),
         Some(missing) => layer(false, missing, "where a list wants containment, nothing is elevated"),
     }
-    let (processes, memory) = limits::controllers();
-    let absent = "no cgroup controller; such limits are recorded as absent";
-    layer(processes, "limits on processes", absent);
-    layer(memory, "limits on memory", absent);
+    let absent = "no cgroup controller where the elevator is; such limits are recorded as absent";
+    of_elevator(elevator, |process| limits::controllers(process).0, "limits on processes", absent);
+    of_elevator(elevator, |process| limits::controllers(process).1, "limits on memory", absent);
+}
+
+/// The process that listens there.
+fn process_on(socket: &Path) -> Option<String> {
+    let socket = UnixStream::connect(socket).ok()?;
+    let peer = rustix::net::sockopt::socket_peercred(socket).ok()?;
+    Some(peer.pid.as_raw_nonzero().to_string())
+}
+
+/// What depends on where the elevator runs, and not on where the doctor does.
+fn of_elevator(process: Option<&str>, is_there: impl Fn(&str) -> bool, name: &str, absent: &str) {
+    match process {
+        Some(process) => layer(is_there(process), name, absent),
+        None => say!("     unknown    {name}: the elevator does not run"),
+    }
 }
 
 /// Rules about vendors and products match nothing where no package database is read.

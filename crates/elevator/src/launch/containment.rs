@@ -24,29 +24,45 @@ use crate::files;
 /// What making namespaces and mounts takes.
 const NEEDED: Capabilities = Capabilities::SYS_ADMIN;
 
+/// The folder of all launches' cgroups, in what the elevator was delegated.
+pub(crate) const FOLDER: &str = "elevon";
+
+/// What the unit calls the leaf that the elevator itself is in.
+const LEAF: &str = "elevator";
+
 /// The folder of all launches' cgroups; `None` where there is no cgroup (version 2) that can be written to.
 pub(crate) fn cgroups() -> Option<&'static Path> {
     static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
     FOLDER.get_or_init(find_cgroups).as_deref()
 }
 
-/// Below the elevator's own cgroup, so that whoever was delegated that (systemd: `Delegate=yes`) is not surprised; not
-/// in it, since a cgroup with processes of its own may get no controllers.
+/// In what the elevator was delegated, so that whoever delegated it is not surprised.
 fn find_cgroups() -> Option<PathBuf> {
+    let folder = delegated("self")?.join(FOLDER);
+    std::fs::create_dir_all(&folder).ok()?;
+    // A folder that is there says nothing about who may make another in it.
+    let probe = folder.join(format!("probe-{}", std::process::id()));
+    std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)).ok()?;
+    folder.join("cgroup.kill").exists().then_some(folder)
+}
+
+/// The cgroup (version 2) below which this process may make others, by its number or as `self`: its own or, where it was given a
+/// leaf there, the one above (systemd: `Delegate=yes`, `DelegateSubgroup=elevator`).
+pub(crate) fn delegated(process: &str) -> Option<PathBuf> {
     let mount = std::fs::read_to_string("/proc/self/mounts").ok()?;
     let mount = mount.lines().find_map(|line| {
         let mut fields = line.split(' ');
         let (folder, kind) = (fields.nth(1)?, fields.next()?);
         (kind == "cgroup2").then(|| PathBuf::from(folder))
     })?;
-    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let folder = mount.join(own).join("elevon");
-    std::fs::create_dir_all(&folder).ok()?;
-    // A folder that is there says nothing about who may make another in it.
-    let probe = folder.join(format!("probe-{}", std::process::id()));
-    std::fs::create_dir(&probe).and_then(|()| std::fs::remove_dir(&probe)).ok()?;
-    folder.join("cgroup.kill").exists().then_some(folder)
+    let cgroups = files::read_kernel(format!("/proc/{process}/cgroup")).ok()?;
+    let own = Path::new(cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?);
+    Some(mount.join(own.parent().filter(|_| own.ends_with(LEAF)).unwrap_or(own)))
+}
+
+/// Whether an elevator that runs as this process makes them. Only looks.
+pub(crate) fn are_made_by(process: &str) -> bool {
+    delegated(process).is_some_and(|folder| folder.join(FOLDER).join("cgroup.kill").exists())
 }
 
 /// Removes the folder of the cgroups, if no launch is left in it.

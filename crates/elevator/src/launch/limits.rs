@@ -12,7 +12,7 @@ use elevon_policy::event::LimitLayer;
 use super::containment;
 use crate::chance;
 
-/// The folder of limited launches' cgroups, in the elevator's own.
+/// The folder of limited launches' cgroups, in what the elevator was delegated.
 pub(crate) const FOLDER: &str = "elevon-limited";
 
 /// Where this computer has its controllers.
@@ -42,9 +42,13 @@ pub(crate) fn layers(limits: Limits) -> (Option<LimitLayer>, Option<LimitLayer>)
     (layer(limits.processes.is_some(), "pids"), layer(limits.memory.is_some(), "memory"))
 }
 
-/// Whether this computer has the controller for processes, and for memory.
-pub(crate) fn controllers() -> (bool, bool) {
-    (controller("pids").is_some(), controller("memory").is_some())
+/// Whether an elevator that runs as this process can limit processes, and memory. Only looks.
+pub(crate) fn controllers(process: &str) -> (bool, bool) {
+    let there = |kind| {
+        containment::delegated(process).is_some_and(|above| may_pass_on(&above, kind))
+            || own_folder(kind, process).is_some()
+    };
+    (there("pids"), there("memory"))
 }
 
 /// Makes the cgroups that keep a launch to these limits, as far as there are controllers.
@@ -119,9 +123,12 @@ fn controller(kind: &'static str) -> Option<&'static Controller> {
     known.get_or_init(|| unified(kind).or_else(|| own(kind))).as_ref()
 }
 
-/// In the hierarchy of version 2, where the elevator's own cgroup passes the controller on.
+/// In the hierarchy of version 2, where what the elevator was delegated passes the controller on.
 fn unified(kind: &str) -> Option<Controller> {
     let above = containment::cgroups()?.parent()?;
+    if !may_pass_on(above, kind) {
+        return None;
+    }
     let folder = above.join(FOLDER);
     let pass_on = |at: &Path| std::fs::write(at.join("cgroup.subtree_control"), format!("+{kind}"));
     pass_on(above).ok()?;
@@ -131,15 +138,30 @@ fn unified(kind: &str) -> Option<Controller> {
     usable(folder, file).map(Controller::Unified)
 }
 
-/// In a hierarchy of version 1 that is about nothing else, or about this among others.
+/// Whether a cgroup has this controller, and no processes of its own beside those below it: with them it would be refused, or
+/// what is below could take no processes any more. The uppermost may have both.
+fn may_pass_on(above: &Path, kind: &str) -> bool {
+    let read = |file| std::fs::read_to_string(above.join(file)).unwrap_or_default();
+    let is_uppermost = !above.join("cgroup.type").exists();
+    read("cgroup.controllers").split_whitespace().any(|controller| controller == kind)
+        && (is_uppermost || read("cgroup.procs").is_empty())
+}
+
+/// In a hierarchy of version 1.
 fn own(kind: &str) -> Option<Controller> {
+    let file = if kind == "pids" { "pids.max" } else { "memory.limit_in_bytes" };
+    usable(own_folder(kind, "self")?, file).map(Controller::Own)
+}
+
+/// In a hierarchy of version 1 that is about nothing else, or about this among others: below the place of this process.
+fn own_folder(kind: &str, process: &str) -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
     let mount = mounts.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(' ').collect();
         let [_, folder, "cgroup", options, ..] = fields.as_slice() else { return None };
         options.split(',').any(|option| option == kind).then(|| PathBuf::from(folder))
     })?;
-    let cgroups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let cgroups = std::fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
     let place = cgroups.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, place) = (fields.next()?, fields.next()?);
@@ -148,8 +170,7 @@ fn own(kind: &str) -> Option<Controller> {
     let inner = mount.join(place.trim_start_matches('/'));
     // In a container the path may be that of the host, and the mount begins at the container's own.
     let above = if inner.is_dir() { inner } else { mount };
-    let file = if kind == "pids" { "pids.max" } else { "memory.limit_in_bytes" };
-    usable(above.join(FOLDER), file).map(Controller::Own)
+    Some(above.join(FOLDER))
 }
 
 /// A folder in which cgroups that have this file can be made.
@@ -160,4 +181,44 @@ fn usable(folder: PathBuf, file: &str) -> Option<PathBuf> {
     let _ = std::fs::remove_dir(&probe);
     let _ = std::fs::remove_dir(&folder);
     there.then_some(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// With a controller that version 2 has on whatever computer tests run; what it limits does not matter here.
+    #[test]
+    #[ignore = "needs root and cgroup v2; cargo xtask test runs it"]
+    fn a_controller_is_passed_on_only_where_no_processes_are_beside() {
+        let root = containment::delegated("1").expect("cgroup v2 is mounted");
+        let root = root.ancestors().filter(|folder| folder.join("cgroup.controllers").exists()).last();
+        let root = root.expect("there is an uppermost").to_owned();
+        let all = std::fs::read_to_string(root.join("cgroup.controllers")).expect("it can be read");
+        let kind = all.split_whitespace().next().expect("some controller is left to version 2");
+        assert!(may_pass_on(&root, kind) && !may_pass_on(&root, "none"));
+        std::fs::write(root.join("cgroup.subtree_control"), format!("+{kind}")).expect("it passes it on");
+        let unit = root.join(format!("elevon-test-{}.service", std::process::id()));
+        let leaf = unit.join("elevator");
+        std::fs::create_dir_all(&leaf).expect("cgroups can be made");
+        let mut daemon = Command::new("sleep").arg("600").spawn().expect("sleep starts");
+        let number = daemon.id().to_string();
+        let process = i32::try_from(daemon.id()).expect("a number of a process");
+
+        enter(&unit, process).expect("it can be moved");
+        let beside = (containment::delegated(&number), may_pass_on(&unit, kind));
+        enter(&leaf, process).expect("it can be moved");
+        let in_leaf = (containment::delegated(&number), may_pass_on(&unit, kind));
+        let passed_on = std::fs::write(unit.join("cgroup.subtree_control"), format!("+{kind}"));
+
+        daemon.kill().and_then(|()| daemon.wait()).expect("it ends");
+        containment::wait_until_empty(&unit, elevon_policy::time::Span::from_secs(10)).expect("it is empty");
+        containment::remove_cgroup(&unit);
+        assert_eq!(beside, (Some(unit.clone()), false));
+        assert_eq!(in_leaf, (Some(unit.clone()), true));
+        passed_on.expect("it passes it on");
+        assert!(!unit.exists());
+    }
 }
