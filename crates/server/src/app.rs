@@ -39,6 +39,8 @@ pub struct Inside {
     pub bundles: Bundles,
     /// How many passwords may be hashed at once: each takes 19 MiB.
     pub hashing: Arc<Semaphore>,
+    /// How many may wait for that.
+    pub to_be_hashed: Semaphore,
     /// How many files may be measured at once.
     pub uploads: Uploads,
 }
@@ -56,6 +58,7 @@ impl App {
             seen: Seen::default(),
             bundles: Bundles::default(),
             hashing: Arc::new(Semaphore::new(2)),
+            to_be_hashed: Semaphore::new(100),
             uploads: Uploads::default(),
         }))
     }

@@ -154,6 +154,8 @@ static NEEDS: LazyLock<HashMap<(&str, &str), Needs>> =
 
 /// The largest body that people send: a long list of rules.
 const PEOPLE_BODY: usize = 2 << 20;
+/// The largest body that is taken from somebody who is not known yet: enough to enroll, to sign in, or to set a site up.
+const STRANGERS_BODY: usize = 64 << 10;
 /// The largest body that agents send: a full batch of events with long arguments.
 const AGENTS_BODY: usize = 16 << 20;
 /// A handler that takes longer than this is given up. The long-poll ends by itself before.
@@ -255,6 +257,9 @@ async fn admit(
     let Some(needs) = NEEDS.get(&(method.as_str(), path.as_str())).copied() else {
         return not_in_the_table(&method, path.as_str());
     };
+    if needs == Needs::Anyone {
+        DefaultBodyLimit::max(STRANGERS_BODY).apply(&mut request);
+    }
     if matches!(needs, Needs::Anyone | Needs::Computer) {
         return Ok(next.run(request).await);
     }

@@ -25,7 +25,8 @@ use crate::error::Error;
 const FAILURES_COUNT_FOR: Span = Span::from_mins(15);
 /// So many failures of one name from one address, and it has to wait.
 const FAILURES_FROM_ONE: u64 = 10;
-/// So many failures of one name from anywhere, and everyone has to wait who tries that name.
+/// So many failures of one name from anywhere, and everyone has to wait who tries that name. So many from one address, whatever
+/// names it tries, and it has to wait.
 const FAILURES_FROM_ALL: u64 = 100;
 
 /// An account as a screen shows it.
@@ -56,7 +57,7 @@ pub struct ApiTokenRow {
     pub role: Role,
     /// Since when.
     pub created: Timestamp,
-    /// The account that made it; none for the command line or another token.
+    /// The account that made it, if by another token; none for the command line.
     pub made_by: Option<Text>,
     /// Since when it opens nothing any more.
     pub revoked: Option<Timestamp>,
@@ -95,37 +96,75 @@ pub async fn sign_in(
 ) -> Result<Session, Error> {
     let now = app.now();
     let key = name_key(name);
-    let from_one = format!("{key}@{}", address.map(|address| address.to_string()).unwrap_or_default());
+    let attempt = Attempt::of(&key, address);
+    attempt.begin(app, now).await?;
     let mut db = app.db.read().await?;
-    let since = now.before(FAILURES_COUNT_FOR);
-    if sql::failures(&mut db, &from_one, since).await? >= FAILURES_FROM_ONE
-        || sql::failures(&mut db, &key, since).await? >= FAILURES_FROM_ALL
-    {
-        return Err(Error::TooMany(
-            "too many failed sign-ins; wait a quarter of an hour and try again".into(),
-        ));
-    }
     let found = sql::with_password(&mut db, &key).await?;
     drop(db);
     let hash = found.as_ref().map(|(_, hash)| hash.clone());
     let right = password::verify(app, password, hash).await?;
     let mut tx = app.db.begin().await?;
-    let Some((row, _)) = found.filter(|(row, _)| right && row.disabled.is_none()) else {
-        sql::failed(&mut tx, &from_one, now, since).await?;
-        sql::failed(&mut tx, &key, now, since).await?;
+    let wrong = || Error::Unauthenticated("the name or the password is wrong".into());
+    let Some((row, hash)) = found.filter(|(row, _)| right && row.disabled.is_none()) else {
         let name = Text::new(name.as_untrusted().chars().take(100).collect::<String>());
         audit::append_own(&mut tx, now, What::AccountSignInFailed { name }).await?;
         tx.commit().await?;
-        return Err(Error::Unauthenticated("the name or the password is wrong".into()));
+        return Err(wrong());
     };
-    sql::forget_failures(&mut tx, &from_one).await?;
-    // It may have been disabled while the password was hashed.
-    if sql::find(&mut tx, row.id).await?.is_none_or(|row| row.disabled.is_some()) {
-        return Err(Error::Unauthenticated("the name or the password is wrong".into()));
+    // It may have been disabled, or have got another password, while this one was hashed.
+    if !sql::lock_with_password(&mut tx, row.id, &hash).await? {
+        return Err(wrong());
     }
+    attempt.succeeded(&mut tx).await?;
     let session = start_session(&mut tx, row, now).await?;
     tx.commit().await?;
     Ok(session)
+}
+
+/// An attempt to sign in. It counts as failed until it has succeeded, so that no number of them at once gets further than one after
+/// the other.
+struct Attempt {
+    /// That name from that address, and how often that may fail.
+    from_one: (String, u64),
+    /// That name, and that address.
+    from_all: [(String, u64); 2],
+}
+
+impl Attempt {
+    fn of(key: &str, address: Option<IpAddr>) -> Self {
+        // Whoever has one address of version 6 has all that begin alike.
+        let address = match address {
+            Some(IpAddr::V6(address)) => {
+                address.segments().iter().take(4).map(|it| format!("{it:x}:")).collect()
+            }
+            Some(IpAddr::V4(address)) => address.to_string(),
+            None => String::new(),
+        };
+        Self {
+            from_one: (format!("{key}@{address}"), FAILURES_FROM_ONE),
+            from_all: [(key.to_owned(), FAILURES_FROM_ALL), (format!("@@{address}"), FAILURES_FROM_ALL)],
+        }
+    }
+
+    async fn begin(&self, app: &App, now: Timestamp) -> Result<(), Error> {
+        let since = now.before(FAILURES_COUNT_FOR);
+        let mut tx = app.db.begin().await?;
+        for (key, most) in self.from_all.iter().chain([&self.from_one]) {
+            if sql::failed(&mut tx, key, now, since).await? > *most {
+                return Err(Error::TooMany(
+                    "too many failed sign-ins; wait a quarter of an hour and try again".into(),
+                ));
+            }
+        }
+        tx.commit().await
+    }
+
+    async fn succeeded(&self, tx: &mut AnyConnection) -> Result<(), Error> {
+        for (key, _) in &self.from_all {
+            sql::forget_failure(tx, key).await?;
+        }
+        sql::forget_failures(tx, &self.from_one.0).await
+    }
 }
 
 async fn start_session(tx: &mut AnyConnection, row: Row, now: Timestamp) -> Result<Session, Error> {
@@ -250,8 +289,10 @@ pub async fn disable(app: &App, by: &Owner, id: AccountId) -> Result<(), Error> 
     if row.role == Role::Owner && row.disabled.is_none() && owners <= 1 {
         return Err(Error::Conflict("this is the last owner; make another one first".into()));
     }
+    let disabled = sql::set_disabled(&mut tx, id, Some(now)).await?;
+    // Only now: who is signing in meanwhile has either begun a session before, or finds it disabled.
     auth::sql::delete_sessions_of(&mut tx, id).await?;
-    if sql::set_disabled(&mut tx, id, Some(now)).await? {
+    if disabled {
         let what = What::AccountDisabled { account: id, name: row.name };
         audit::append(&mut tx, by.actor(), now, what).await?;
     }
@@ -312,11 +353,13 @@ pub async fn create_api_token(app: &App, by: &Owner, name: Text, role: Role) -> 
     check_name(&name)?;
     let now = app.now();
     let token = ApiToken { id: TokenId::new(now, chance()), secret: format!("elevon_{}", new_secret()) };
+    let mut tx = app.db.begin().await?;
     let maker = match &by.actor().by {
         By::Account { account, .. } => Some(*account),
-        By::ApiToken { .. } | By::CommandLine => None,
+        // One that a token makes is no freer than that one.
+        By::ApiToken { token, .. } => sql::maker_of(&mut tx, *token).await?,
+        By::CommandLine => None,
     };
-    let mut tx = app.db.begin().await?;
     sql::insert_api_token(&mut tx, token.id, &name, role, &secret_hash(&token.secret), maker, now).await?;
     let what = What::ApiTokenCreated { token: token.id, name, role: Text::new(role.word()) };
     audit::append(&mut tx, by.actor(), now, what).await?;

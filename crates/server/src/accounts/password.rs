@@ -59,6 +59,9 @@ async fn off_thread<T: Send + 'static>(
     app: &App,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
+    let Ok(_place) = app.to_be_hashed.try_acquire() else {
+        return Err(Error::TooMany("too many people sign in at once; try again in a moment".into()));
+    };
     let turn = Arc::clone(&app.hashing).acquire_owned().await;
     let turn = turn.map_err(|error| Error::internal("waiting to hash a password", error))?;
     let done = tokio::task::spawn_blocking(move || {

@@ -84,6 +84,18 @@ pub async fn set_disabled(
     Ok(done.rows_affected() == 1)
 }
 
+/// Takes the account's row for this transaction, if it may sign in and this is its password's hash.
+pub async fn lock_with_password(tx: &mut AnyConnection, id: AccountId, hash: &str) -> Result<bool, Error> {
+    let done = sqlx::query(
+        "update accounts set role = role where id = $1 and password_hash = $2 and disabled_at is null",
+    )
+    .bind(id.to_string())
+    .bind(hash)
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
 /// Takes the rows of all owners for this transaction, and gives how many of them may sign in.
 pub async fn lock_owners(tx: &mut AnyConnection) -> Result<u64, Error> {
     let rows = sqlx::query("update accounts set role = role where role = 'owner' returning disabled_at")
@@ -175,34 +187,34 @@ pub async fn use_setup(tx: &mut AnyConnection, secret_hash: &str, now: Timestamp
     Ok(done.rows_affected() == 1)
 }
 
-/// How often signing in failed under this key since then.
-pub async fn failures(db: &mut AnyConnection, key: &str, since: Timestamp) -> Result<u64, Error> {
-    let row = sqlx::query("select failures from sign_in_failures where key = $1 and since > $2")
-        .bind(key)
-        .bind(since.millis())
-        .fetch_optional(db)
-        .await?;
-    row.map_or(Ok(0), |row| db::count(&row, "failures"))
-}
-
-/// Signing in failed once more; an old count begins anew.
+/// Signing in failed once more under this key, as it seems as yet; an old count begins anew. Gives how often it has failed.
 pub async fn failed(
     tx: &mut AnyConnection,
     key: &str,
     now: Timestamp,
     since: Timestamp,
-) -> Result<(), Error> {
-    sqlx::query(
+) -> Result<u64, Error> {
+    let row = sqlx::query(
         "insert into sign_in_failures (key, failures, since) values ($1, 1, $2)
          on conflict (key) do update set
              failures = case when sign_in_failures.since > $3 then sign_in_failures.failures + 1 else 1 end,
-             since = case when sign_in_failures.since > $3 then sign_in_failures.since else $2 end",
+             since = case when sign_in_failures.since > $3 then sign_in_failures.since else $2 end
+         returning failures",
     )
     .bind(key)
     .bind(now.millis())
     .bind(since.millis())
-    .execute(tx)
+    .fetch_one(tx)
     .await?;
+    db::count(&row, "failures")
+}
+
+/// One that was counted was none.
+pub async fn forget_failure(tx: &mut AnyConnection, key: &str) -> Result<(), Error> {
+    sqlx::query("update sign_in_failures set failures = failures - 1 where key = $1 and failures > 0")
+        .bind(key)
+        .execute(tx)
+        .await?;
     Ok(())
 }
 
@@ -216,6 +228,15 @@ pub async fn forget_failures(tx: &mut AnyConnection, key: &str) -> Result<(), Er
 pub async fn delete_old_failures(tx: &mut AnyConnection, since: Timestamp) -> Result<(), Error> {
     sqlx::query("delete from sign_in_failures where since <= $1").bind(since.millis()).execute(tx).await?;
     Ok(())
+}
+
+/// The account that an API token counts as made by.
+pub async fn maker_of(tx: &mut AnyConnection, token: TokenId) -> Result<Option<AccountId>, Error> {
+    let row = sqlx::query("select created_by from api_tokens where id = $1 and created_by is not null")
+        .bind(token.to_string())
+        .fetch_optional(tx)
+        .await?;
+    row.map(|row| parsed(&row, "created_by")).transpose()
 }
 
 /// A new API token.
