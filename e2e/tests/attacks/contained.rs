@@ -30,6 +30,7 @@ crate::cases! {
     Shared a_contained_daemon_ends_with_its_grant,
     Shared links_lead_no_contained_program_out,
     Shared a_descriptor_leads_no_contained_program_out,
+    Shared a_device_is_handed_over_only_to_be_used,
     Shared a_contained_terminal_is_the_only_one,
     Shared a_working_directory_that_is_hidden_starts_nothing,
     Shared a_listed_folder_that_is_a_link_starts_nothing,
@@ -236,10 +237,11 @@ fn nobody_hands_a_contained_program_a_folder(ground: &mut Ground) -> Result<Stri
     let data = ground.data();
     let script = format!(
         r#"try("stream", sub {{ socket(my $s, AF_UNIX, SOCK_STREAM, 0) }}); try("datagram", sub {{ socket(my $s, AF_UNIX, SOCK_DGRAM, 0) }});
+        for my $kind (SOCK_DGRAM, 3, SOCK_DGRAM | 02000000) {{ try("pair of kind $kind", sub {{ socketpair(my $a, my $b, AF_UNIX, $kind, PF_UNSPEC) }}); }}
         try("listen in its folder", sub {{ socket(my $s, AF_UNIX, SOCK_STREAM, 0) or return 0; bind($s, pack_sockaddr_un("{data}/in")) && listen($s, 1) }});"#,
         data = data.display()
     );
-    ground.perl("contained", &script)?.all_failed(3)?;
+    ground.perl("contained", &script)?.all_failed(6)?;
     let perl = ground.path("contained/perl");
     let mut command = ground.kept_command(&[&perl, "-e", "print 'ran'"])?;
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
@@ -275,6 +277,8 @@ fn a_contained_program_finds_no_device(ground: &mut Ground) -> Result<String> {
         try("mknod", sub {{ ask(133, $node, 020666, 0x105) }});
         try("mknod a disk", sub {{ ask(133, $node, 060666, 0xfe00) }});
         try("mknodat", sub {{ ask(259, -100, "/tmp/node", 020666, 0x105) }});
+        for my $name ("null", "zero", "full", "random", "urandom", "tty") {{ try("chmod $name", sub {{ chmod 0, "/dev/$name" }}); }}
+        try("chown null", sub {{ chown 1000, 1000, "/dev/null" }});
         print "null works\n" if put("/dev/null"); open(my $r, "<", "/dev/urandom"); print "random works\n" if read($r, my $b, 4);"#,
         data = data.display()
     );
@@ -284,9 +288,10 @@ fn a_contained_program_finds_no_device(ground: &mut Ground) -> Result<String> {
     let there = "devices: fd full null ptmx pts random stderr stdin stdout tty urandom zero\n";
     ensure!(text.contains(there) && text.contains("null works") && text.contains("random works"), "{text}");
     let failed = text.lines().filter(|line| line.contains(": no")).count();
-    ensure!(failed == 13 && !text.contains(": done"), "{text}");
+    ensure!(failed == 20 && !text.contains(": done"), "{text}");
+    tried.failed_with("chmod null", EROFS)?;
     ground.recorded(&[("launch.started", "")])?;
-    Ok("six harmless devices and its terminals; ten others and three new ones refused".into())
+    Ok("six harmless devices, which stay as they are, and its terminals; ten others and three new ones refused".into())
 }
 
 fn a_contained_program_gives_no_rights_away_by_mode(ground: &mut Ground) -> Result<String> {
@@ -322,10 +327,16 @@ fn a_contained_program_finds_no_other_way_to_ask_the_kernel(ground: &mut Ground)
     let script = r#"my ($path, $how, $ring) = ("/etc/passwd", pack("Q3", 0, 0, 0), "\0" x 120);
         try("openat2", sub { ask(437, -100, $path, $how, 24) });
         try("io_uring", sub { ask(425, 8, $ring) });
+        try("ring that was handed in", sub { ask(426, 0, 1, 0, 0, 0) });
+        try("open by handle", sub { ask(304, 0, $ring, 0) });
+        try("a key", sub { ask(248, $path, $path, $path, 1, -4) });
         print "going on\n"; ask(0x40000000 + 39); print "x32 answered\n";"#;
     let tried = ground.perl("contained", script)?;
     tried.failed_with("openat2", ENOSYS)?;
     tried.failed_with("io_uring", ENOSYS)?;
+    tried.failed_with("ring that was handed in", ENOSYS)?;
+    tried.failed_with("open by handle", EPERM)?;
+    tried.failed_with("a key", EPERM)?;
     let text = tried.0.text();
     ensure!(text.contains("going on") && !text.contains("x32 answered"), "{text}");
     ensure!(tried.0.0.code() == 128 + 31, "x32 ended with {}", tried.0.0.code());
@@ -460,6 +471,52 @@ fn a_descriptor_leads_no_contained_program_out(ground: &mut Ground) -> Result<St
     let started = ("launch.started", "");
     ground.recorded(&[started, started, started, failed, failed, failed, started, started])?;
     Ok("no folder handed over; a file to read stays one".into())
+}
+
+/// /dev/null and the like as a standard descriptor can be read and written, and not changed for everybody; no other device, no
+/// pipe with a name and no ring of system calls is handed over.
+fn a_device_is_handed_over_only_to_be_used(ground: &mut Ground) -> Result<String> {
+    let perl = ground.path("contained/perl");
+    let before: Vec<_> = ["null", "zero"]
+        .map(|name| fs::metadata(format!("/dev/{name}")))
+        .into_iter()
+        .collect::<Result<_, _>>()?;
+    let script = Ground::script(
+        r#"sub { my $read = sysread(STDIN, my $zeros, 3); print STDERR "read $read\n" if $zeros eq "\0\0\0"; }->();
+        print STDERR "wrote\n" if syswrite(STDOUT, "x"); select STDERR;
+        for my $fd (0, 1) { try("fchmod $fd", sub { ask(91, $fd, 0) }); try("fchown $fd", sub { ask(93, $fd, 1000, 1000) }); }"#,
+    );
+    let mut command = ground.kept_command(&[&perl, "-e", &script])?;
+    command.stdin(fs::File::open("/dev/zero")?);
+    command.stdout(fs::OpenOptions::new().write(true).open("/dev/null")?);
+    let ran = command.output()?;
+    let text = String::from_utf8_lossy(&ran.stderr);
+    ensure!(text.contains("read 3\n") && text.contains("wrote\n"), "{text}");
+    ensure!(ran.status.success() && text.lines().filter(|line| line.contains(": no")).count() == 4, "{text}");
+    for (name, before) in ["null", "zero"].into_iter().zip(before) {
+        let after = fs::metadata(format!("/dev/{name}"))?;
+        ensure!((after.mode(), after.uid()) == (before.mode(), before.uid()), "{name} was changed");
+    }
+    let named = ground.hers("pipe", b"")?;
+    fs::remove_file(&named)?;
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        named.as_str(),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o666),
+        0,
+    )?;
+    for input in ["/dev/fuse", &named] {
+        let mut command = ground.kept_command(&[&perl, "-e", "print 'ran'"])?;
+        command.stdin(fs::OpenOptions::new().read(true).write(true).open(input)?);
+        let ran = command.output()?;
+        let told = String::from_utf8_lossy(&ran.stderr);
+        ensure!(ran.status.code() == Some(126) && ran.stdout.is_empty(), "{input}: {told}");
+        ensure!(told.contains("pass it through a pipe"), "{input}: {told}");
+    }
+    let (started, failed) = (("launch.started", ""), ("launch.ended", "failed"));
+    ground.recorded(&[started, started, failed, started, failed])?;
+    Ok("/dev/zero and /dev/null used and not changed; a device and a pipe with a name refused".into())
 }
 
 fn a_contained_terminal_is_the_only_one(ground: &mut Ground) -> Result<String> {

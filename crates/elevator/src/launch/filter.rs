@@ -27,6 +27,9 @@ const SET_ID: u32 = 0o6000;
 /// With one of these flags opening takes a mode: `O_CREAT`, `__O_TMPFILE`.
 const MAKES: u32 = 0o100 | 0o20_000_000;
 
+/// The bits of a socket's type that are no flags.
+const SOCKET_TYPE: u32 = 0xf;
+
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
 const ASK: u32 = libc::SECCOMP_RET_USER_NOTIF;
@@ -44,10 +47,21 @@ pub(crate) fn can_be_made() -> bool {
 /// give their owner's rights to whoever executes them.
 pub(crate) fn contained() -> io::Result<Vec<sock_filter>> {
     let mut filter = Filter::new()?;
-    filter.answer(libc::SYS_io_uring_setup, fail(libc::ENOSYS));
+    // None but the first makes a ring; but one may be handed in.
+    for call in [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register] {
+        filter.answer(call, fail(libc::ENOSYS));
+    }
     filter.answer(libc::SYS_openat2, fail(libc::ENOSYS));
-    // Through one, somebody outside could hand in a folder of theirs, and with it the whole tree outside. Pairs stay inside.
+    // What it opens is on the mount of what it is shown beside the handle, which may be one that can be written to.
+    filter.answer(libc::SYS_open_by_handle_at, fail(libc::EPERM));
+    // Keys are root's, in no namespace, and a key that is asked for has the kernel start a program outside.
+    for call in [libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl] {
+        filter.answer(call, fail(libc::EPERM));
+    }
+    // Through one, somebody outside could hand in a folder of theirs, and with it the whole tree outside. Pairs stay inside, but
+    // for those of datagrams: each of them can part from the other, and take a name.
     filter.no_family(libc::SYS_socket, libc::AF_UNIX.unsigned_abs());
+    filter.pairs_of_streams_only(libc::SYS_socketpair);
     filter.no_set_id(libc::SYS_fchmod, 1, None);
     filter.no_set_id(libc::SYS_fchmodat, 2, None);
     filter.no_set_id(libc::SYS_fchmodat2, 2, None);
@@ -118,6 +132,22 @@ impl Filter {
     fn no_family(&mut self, call: i64, family: u32) {
         let steps =
             [load(argument(0)), jump(libc::BPF_JEQ, family, 0, 1), answer(fail(libc::EACCES)), answer(ALLOW)];
+        self.when(libc::BPF_JEQ, number(call), &steps);
+    }
+
+    /// EACCES where it is a pair of sockets of this computer without a connection between them.
+    fn pairs_of_streams_only(&mut self, call: i64) {
+        let [stream, packets] = [libc::SOCK_STREAM, libc::SOCK_SEQPACKET].map(i32::unsigned_abs);
+        let steps = [
+            load(argument(0)),
+            jump(libc::BPF_JEQ, libc::AF_UNIX.unsigned_abs(), 0, 4),
+            load(argument(1)),
+            step(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, SOCKET_TYPE, 0, 0),
+            jump(libc::BPF_JEQ, stream, 1, 0),
+            jump(libc::BPF_JEQ, packets, 0, 1),
+            answer(ALLOW),
+            answer(fail(libc::EACCES)),
+        ];
         self.when(libc::BPF_JEQ, number(call), &steps);
     }
 
@@ -203,6 +233,7 @@ mod tests {
             match u32::from(code) & 0x07 {
                 libc::BPF_RET => return k,
                 libc::BPF_LD => held = word(k),
+                libc::BPF_ALU => held &= k,
                 _ => at += usize::from(if holds { jt } else { jf }),
             }
         }
@@ -258,8 +289,37 @@ mod tests {
             |family: i32| asked(&filter, here, libc::SYS_socket, [u64::from(family.unsigned_abs()), 1, 0, 0]);
         assert_eq!(socket(libc::AF_UNIX), fail(libc::EACCES));
         assert_eq!((socket(libc::AF_INET), socket(libc::AF_NETLINK)), (ALLOW, ALLOW));
-        assert_eq!(asked(&filter, here, libc::SYS_openat2, [0; 4]), NO_CALL);
-        assert_eq!(asked(&filter, here, libc::SYS_io_uring_setup, [0; 4]), NO_CALL);
+        for call in [
+            libc::SYS_openat2,
+            libc::SYS_io_uring_setup,
+            libc::SYS_io_uring_enter,
+            libc::SYS_io_uring_register,
+        ] {
+            assert_eq!(asked(&filter, here, call, [0; 4]), NO_CALL, "{call}");
+        }
+        for call in [libc::SYS_open_by_handle_at, libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl]
+        {
+            assert_eq!(asked(&filter, here, call, [0; 4]), REFUSED, "{call}");
+        }
+    }
+
+    /// A raw socket of this computer is one of datagrams, too.
+    #[test]
+    fn pairs_that_can_part_are_not_made() {
+        let (filter, here) = (contained().unwrap(), ARCHITECTURE.unwrap());
+        let pair = |family: i32, kind: i32| {
+            let [family, kind] = [family, kind].map(|argument| u64::from(argument.unsigned_abs()));
+            asked(&filter, here, libc::SYS_socketpair, [family, kind, 0, 0])
+        };
+        for flags in [0, libc::SOCK_CLOEXEC, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC] {
+            for kind in [libc::SOCK_STREAM, libc::SOCK_SEQPACKET] {
+                assert_eq!(pair(libc::AF_UNIX, kind | flags), ALLOW, "{kind}");
+            }
+            for kind in [libc::SOCK_DGRAM, libc::SOCK_RAW, libc::SOCK_RDM, 0, 15] {
+                assert_eq!(pair(libc::AF_UNIX, kind | flags), fail(libc::EACCES), "{kind}");
+            }
+        }
+        assert_eq!(pair(libc::AF_INET, libc::SOCK_DGRAM), ALLOW, "the kernel makes none");
     }
 
     #[test]

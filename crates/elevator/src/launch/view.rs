@@ -8,8 +8,8 @@ use std::path::Path;
 
 use elevon_policy::text::OsText;
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawMode, ResolveFlags, SeekFrom, Stat, fcntl_getfl, fstat, mkdirat,
-    openat, openat2, readlink, seek, statat, symlinkat,
+    AtFlags, CWD, FileType, FsWord, Mode, OFlags, RawMode, ResolveFlags, SeekFrom, Stat, fcntl_getfl, fstat,
+    fstatfs, major, minor, mkdirat, openat, openat2, readlink, seek, statat, symlinkat,
 };
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
@@ -17,6 +17,7 @@ use rustix::mount::{
 };
 use rustix::net::AddressFamily;
 use rustix::net::sockopt::socket_domain;
+use rustix::termios::isatty;
 use serde::{Deserialize, Serialize};
 
 use super::step::{Doing, Failed};
@@ -60,6 +61,9 @@ pub(crate) struct View {
 /// The devices that are left.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
+/// Those of them that are no terminals, by their numbers (`Documentation/admin-guide/devices.txt`).
+const HARMLESS: [(u32, u32); 5] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)];
+
 /// Names that programs expect in /dev.
 const LINKS: [(&str, &str); 5] = [
     ("fd", "/proc/self/fd"),
@@ -68,6 +72,9 @@ const LINKS: [(&str, &str); 5] = [
     ("stderr", "/proc/self/fd/2"),
     ("ptmx", "pts/ptmx"),
 ];
+
+/// The file system of pipes that have no name (`linux/magic.h`).
+const PIPES: FsWord = 0x5049_5045;
 
 /// Services run under the accounts below this one; sockets of people's programs are no services.
 const FIRST_PERSON: u32 = 1000;
@@ -87,7 +94,7 @@ pub(crate) fn make(
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .during("part from the mounts outside")?;
     let folders = inside.folders.iter().map(writable).collect::<Result<Vec<_>, _>>()?;
-    let devices = DEVICES.iter().map(|name| copy_of(&format!("/dev/{name}"))).collect::<io::Result<Vec<_>>>();
+    let devices = DEVICES.iter().map(|name| device(name)).collect::<io::Result<Vec<_>>>();
     let devices = devices.during("keep the harmless devices")?;
     let sockets = sockets().during("look for service sockets")?;
     let root =
@@ -130,37 +137,56 @@ pub(crate) fn terminals() -> io::Result<OwnedFd> {
     file_system("devpts", &[("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0600")], attributes)
 }
 
-/// A standard descriptor as a contained program may have it. Through a folder, the whole tree outside could be reached; a file
-/// that its user could only read must not be changed through it, not even its mode.
+/// A standard descriptor as a contained program may have it. Through a folder, the whole tree outside could be reached; what its
+/// user could only read, and a device that is everybody's, must not be changed through it, not even its mode; a ring of system
+/// calls, or a pipe with a name, is more than it looks.
 pub(crate) fn handed_over(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    let refused = |told: &str| Err(io::Error::other(told.to_owned()));
+    let refused = |told: &str| {
+        Err(io::Error::other(format!(
+            "standard input, output and error of a contained program may be {told}"
+        )))
+    };
     let flags = fcntl_getfl(fd)?;
-    let kind = FileType::from_raw_mode(fstat(fd)?.st_mode);
-    if flags.contains(OFlags::PATH) || kind == FileType::Directory {
-        return refused("standard input, output and error of a contained program may be no folders");
+    let facts = fstat(fd)?;
+    match FileType::from_raw_mode(facts.st_mode) {
+        FileType::Directory => refused("no folders"),
+        _ if flags.contains(OFlags::PATH) => refused("no folders, nor anything that is not open"),
+        FileType::RegularFile if flags.intersects(OFlags::WRONLY | OFlags::RDWR) => fd.try_clone_to_owned(),
+        FileType::RegularFile => {
+            let again = reopened(fd, OFlags::RDONLY, QUIET)?;
+            seek(&again, SeekFrom::Start(seek(fd, SeekFrom::Current(0))?))?;
+            Ok(again)
+        }
+        // The monitor puts the program's own in its place.
+        FileType::CharacterDevice if isatty(fd) => fd.try_clone_to_owned(),
+        FileType::CharacterDevice if HARMLESS.contains(&(major(facts.st_rdev), minor(facts.st_rdev))) => {
+            reopened(fd, flags & OFlags::RWMODE, MountAttrFlags::MOUNT_ATTR_NOSUID)
+        }
+        // Whoever holds the other end could hand in descriptors through it.
+        FileType::Socket if socket_domain(fd)? == AddressFamily::UNIX => {
+            refused("no sockets of this computer; pass it through a pipe: … | cat")
+        }
+        FileType::Socket => fd.try_clone_to_owned(),
+        FileType::Fifo if fstatfs(fd)?.f_type == PIPES => fd.try_clone_to_owned(),
+        _ => refused(
+            "files, pipes without a name, terminals, connections and /dev/null; pass it through a pipe: … | cat",
+        ),
     }
-    // Whoever holds the other end could hand in descriptors through it.
-    if kind == FileType::Socket && socket_domain(fd)? == AddressFamily::UNIX {
-        return refused(
-            "standard input, output and error of a contained program may be no sockets of this computer; pass it through a pipe: … | cat",
-        );
-    }
-    if kind != FileType::RegularFile || flags.intersects(OFlags::WRONLY | OFlags::RDWR) {
-        return fd.try_clone_to_owned();
-    }
+}
+
+/// The same, on a copy of its mount that is read-only: its content may be written to only where it is a device.
+fn reopened(fd: BorrowedFd<'_>, access: OFlags, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let Ok(tree) = open_tree(fd, "", flags) else {
-        return refused("its standard input is a file that is mounted nowhere here; pass it through a pipe");
+        return Err(io::Error::other("what it was handed is mounted nowhere here; pass it through a pipe"));
     };
     syscall::add_to_mount(
         tree.as_fd(),
-        u64::from((QUIET | MountAttrFlags::MOUNT_ATTR_RDONLY).bits()),
+        u64::from((attributes | MountAttrFlags::MOUNT_ATTR_RDONLY).bits()),
         false,
     )?;
-    let again = openat(CWD, handle(&tree), OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?;
-    seek(&again, SeekFrom::Start(seek(fd, SeekFrom::Current(0))?))?;
-    Ok(again)
+    Ok(openat(CWD, handle(&tree), access | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?)
 }
 
 /// A copy of the folder's mount, as it is now, and the place it goes to.
@@ -289,6 +315,13 @@ fn file_system(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags)
 /// A copy of the mount at a path, of that file alone.
 fn copy_of(path: &str) -> io::Result<OwnedFd> {
     Ok(open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?)
+}
+
+/// One of the computer's own devices, which stays as it is: whoever writes to it does not write to the folder it lies in.
+fn device(name: &str) -> io::Result<OwnedFd> {
+    let device = copy_of(&format!("/dev/{name}"))?;
+    syscall::add_to_mount(device.as_fd(), u64::from(MountAttrFlags::MOUNT_ATTR_RDONLY.bits()), false)?;
+    Ok(device)
 }
 
 fn attach(mount: &impl AsFd, path: &str) -> io::Result<()> {
