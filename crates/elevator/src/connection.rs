@@ -6,6 +6,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use elevon_policy::time::Span;
 use elevon_wire::frame::{DATA_LIMIT, Decoder, Frame, HEADER, Malformed};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
@@ -16,6 +17,8 @@ use rustix::time::Timespec;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+use crate::clock::Uptime;
 
 /// More descriptors than a message may bring.
 const MOST_DESCRIPTORS: usize = 9;
@@ -81,6 +84,23 @@ impl Connection {
     /// Waits for the next message.
     pub(crate) fn receive<M: DeserializeOwned>(&mut self) -> Result<M, Lost> {
         Ok(self.receive_frame()?.parse()?)
+    }
+
+    /// Waits for the next message until then, however slowly it comes.
+    pub(crate) fn receive_by<M: DeserializeOwned>(&mut self, by: Uptime) -> Result<M, Lost> {
+        loop {
+            if let Some(frame) = self.frame_at_hand()? {
+                return Ok(frame.parse()?);
+            }
+            let left = by.left();
+            let limit = Timespec::try_from(left.std()).map_err(io::Error::other)?;
+            let mut ready = [PollFd::from_borrowed_fd(self.socket(), PollFlags::IN)];
+            match poll(&mut ready, Some(&limit)) {
+                Ok(0) if left == Span::ZERO => return Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+                Err(rustix::io::Errno::INTR) => {}
+                polled => drop(polled?),
+            }
+        }
     }
 
     /// Waits for the next frame.

@@ -258,6 +258,11 @@ impl Launches {
         self.all().into_iter().filter(|launch| launch.user.uid == uid).collect()
     }
 
+    /// How many there are of a user's.
+    pub(crate) fn count_of(&self, uid: u32) -> usize {
+        self.live().values().filter(|live| live.launch.user.uid == uid).count()
+    }
+
     /// Every launch.
     pub(crate) fn all(&self) -> Vec<Launch> {
         self.live().values().map(|live| live.launch.clone()).collect()

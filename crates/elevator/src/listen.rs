@@ -21,11 +21,12 @@ use elevon_wire::conversation::{
 };
 use elevon_wire::frame::MESSAGE_LIMIT;
 use rustix::fs::OFlags;
-use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::sockopt::socket_peercred;
 use rustix::time::Timespec;
 
 use crate::authorize;
 use crate::caller::{self, Peer, Stranger, Visitor};
+use crate::clock::Uptime;
 use crate::connection::{Connection, Lost};
 use crate::elevate::{Attempted, Told, not_enrolled, of_elevon};
 use crate::elevator::Elevator;
@@ -40,7 +41,7 @@ const MOST_OF_A_USER: usize = 128;
 const MOST: usize = 2048;
 
 /// A client says what it wants within this time.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Span = Span::from_secs(10);
 
 /// So long at most a launch has the machine to itself, before the next one is made ready for. Many are over by then.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -126,8 +127,10 @@ impl Visitors {
         let uid = socket_peercred(stream).ok()?.uid.as_raw();
         let mut of_user = self.of_user.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = of_user.values().sum();
+        // A user may have tens of thousands of numbers without a name, to whom nothing is elevated.
+        let is_nobody = || all >= MOST / 2 && uzers::get_user_by_uid(uid).is_none();
         let own = of_user.entry(uid).or_default();
-        if *own >= MOST_OF_A_USER || all >= MOST {
+        if *own >= MOST_OF_A_USER || all >= MOST || is_nobody() {
             let line = Connection::new(stream.try_clone().ok()?.into(), MESSAGE_LIMIT, None);
             // Whether it hears of it does not matter.
             let _ = line.send(&ToClient::Refused(Refused {
@@ -158,13 +161,12 @@ impl Drop for Admitted {
 fn converse(elevator: &Elevator, stream: UnixStream) {
     let socket: OwnedFd = stream.into();
     let peer = Peer::of(&socket);
-    // A client that connects and says nothing gives its thread back.
-    let limit = |timeout| set_socket_timeout(&socket, Timeout::Recv, timeout);
-    let (Ok(()), Ok(spoken)) = (limit(Some(PATIENCE)), socket.try_clone()) else {
+    let Ok(spoken) = socket.try_clone() else {
         return;
     };
     let mut line = Connection::new(spoken, MESSAGE_LIMIT, peer.as_ref().ok().map(Peer::speaker));
-    let question = match line.receive::<FromClient>() {
+    // A client that connects and says nothing, or says it for ever, gives its thread back.
+    let question = match line.receive_by::<FromClient>(Uptime::now().after(PATIENCE)) {
         // It went without a word: nobody asked for anything.
         Err(Lost::Closed) => return,
         question => question.ok(),
@@ -180,7 +182,7 @@ fn converse(elevator: &Elevator, stream: UnixStream) {
         Ok(visitor) => visitor,
         Err(stranger) => return turn_away(elevator, &socket, &line, question, &stranger),
     };
-    let Some(question) = question.filter(|_| limit(None).is_ok()) else {
+    let Some(question) = question else {
         return;
     };
     if let Some(origin) = visitor.origin.clone().filter(|_| !is_for_nested(&question)) {

@@ -5,6 +5,9 @@
 //! the same connection; with a terminal, data frames carry its bytes both ways. Before that there is one kind of data frame
 //! only: what a user answers to [`ToClient::Prompt`], read by the process that asks PAM and by nobody else.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use elevon_policy::application::Application;
 use elevon_policy::bounds::Bounds;
 use elevon_policy::decide::Decision;
@@ -14,7 +17,8 @@ use elevon_policy::lists::{Durations, JustificationNeeded, RunsAs};
 use elevon_policy::sheet::AnswerOutcome;
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::{Span, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::display::Cookie;
 
@@ -29,6 +33,7 @@ pub enum FromClient {
         /// As typed.
         command: OsText,
         /// As typed.
+        #[serde(deserialize_with = "at_most::<_, _, MOST_ARGUMENTS>")]
         arguments: Vec<OsText>,
         /// Whether the command is no program, but the name of a component.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -74,6 +79,42 @@ pub enum FromClient {
     Continue,
 }
 
+/// More arguments than a command line has that is not refused as too long.
+const MOST_ARGUMENTS: usize = 256 << 10;
+
+/// More variables than there are that may matter.
+const MOST_VARIABLES: usize = 256;
+
+/// So many elements and no more: empty ones take far more room in memory than in a message.
+fn at_most<'de, D, T, const MOST: usize>(from: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Few<T, const MOST: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Few<T, MOST> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MOST} elements")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
+            let mut few = Vec::new();
+            while let Some(element) = elements.next_element()? {
+                if few.len() == MOST {
+                    return Err(A::Error::invalid_length(MOST + 1, &self));
+                }
+                few.push(element);
+            }
+            Ok(few)
+        }
+    }
+
+    from.deserialize_seq(Few::<T, MOST>(PhantomData))
+}
+
 /// What to run, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,6 +122,7 @@ pub struct Run {
     /// As typed.
     pub command: OsText,
     /// As typed.
+    #[serde(deserialize_with = "at_most::<_, _, MOST_ARGUMENTS>")]
     pub arguments: Vec<OsText>,
     /// `--component`: the command is no program, but the name of a component. Nothing starts; a grant lets the user do what
     /// polkit asks about under that name.
@@ -97,6 +139,7 @@ pub struct Run {
     pub wait: Wait,
     /// The few variables that may matter: TERM, LANG, LC_*, TZ; and DISPLAY, WAYLAND_DISPLAY, XDG_RUNTIME_DIR, which count
     /// only where policy lets the program get to the user's display. The elevator checks them, and takes no others.
+    #[serde(deserialize_with = "at_most::<_, _, MOST_VARIABLES>")]
     pub environment: Vec<(String, OsText)>,
     /// The key to the display that DISPLAY says. The client has read it, with the user's own rights: the elevator opens no
     /// file that a user names here.

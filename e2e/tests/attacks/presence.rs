@@ -350,18 +350,29 @@ fn guessing_ends_soon(ground: &mut Ground) -> Result<String> {
     let good = good(ground, "shown")?;
     let wrong = Frame::data(WRONG.as_bytes()).encode();
     let watch = Stopwatch::start();
-    for _ in 0..3 {
+    for _ in 0..2 {
         let said = answers(ground, "--answer", &good, &wrong)?;
         ensure!(said.refused()?.1 == "password_wrong", "{}", said.text());
         ground.recorded(&[("launch.refused", "password_wrong")])?;
     }
+    // Who gives up before the third has guessed all the same.
+    for _ in 0..2 {
+        let mut terminal = asked(ground, &[&good])?;
+        for guess in 0..2 {
+            terminal.send(&format!("{WRONG}{guess}\n"))?;
+            terminal.expect("assword:")?;
+        }
+        kill(terminal.pid().as_raw_nonzero().get());
+        terminal.exit(SOON)?;
+        ground.recorded(&[("launch.refused", "password_wrong")])?;
+    }
     let slow = watch.elapsed();
-    ensure!(slow > Duration::from_secs(9), "nine guesses took {slow:?} only");
+    ensure!(slow > Duration::from_secs(9), "ten guesses took {slow:?} only");
     let said = answers(ground, "--answer", &good, &Frame::data(RIGHT.as_bytes()).encode())?;
     ensure!(said.refused()?.1 == "too_many" && !said.text().contains("\"prompt\""), "{}", said.text());
     ground.recorded(&[("launch.refused", "too_many")])?;
     // Whoever is not asked for a password is not concerned.
     ground.elevated(&[&ground.path("free/good")])?.expect(0);
     ground.recorded(&[("launch.started", "")])?;
-    Ok(format!("nine guesses in {:.0} s, then none", slow.as_secs_f64()))
+    Ok(format!("ten guesses in {:.0} s, four of them given up, then none", slow.as_secs_f64()))
 }

@@ -76,14 +76,14 @@ impl Attempted<'_> {
     fn make_request(&self, offered: &Offered, asked: Asked) -> Result<ElevationRequest, Refused> {
         let holdings = &self.elevator.holdings;
         let uid = self.visitor.caller.user.uid;
+        self.room_for_one_more(offered)?;
         if holdings.pending_of(uid, offered.now) >= MOST_PENDING {
-            self.record_refusal(Some((&offered.application, &offered.argv)), DenyReason::TooMany, None);
-            return Err(Refused {
-                status: 126,
-                reason: Some(DenyReason::TooMany),
-                told: format!("{MOST_PENDING} of your requests are pending already"),
-                next: "wait for a decision, or take one back with `elevon cancel REQUEST`".into(),
-            });
+            return Err(self.too_many(
+                &offered.application,
+                &offered.argv,
+                format!("{MOST_PENDING} of your requests are pending already"),
+                "wait for a decision, or take one back with `elevon cancel REQUEST`",
+            ));
         }
         let request = self.request(offered, asked)?;
         let recorded = self.elevator.record(What::RequestMade { request: Box::new(request.clone()) });

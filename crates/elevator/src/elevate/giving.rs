@@ -28,8 +28,26 @@ impl Attempted<'_> {
             Ok(asked) => asked,
             Err(refused) => return Ok(Some(refused)),
         };
+        if let Err(refused) = self.room_for_one_more(offered) {
+            return Ok(Some(refused));
+        }
         let grant = self.local_grant(offered, asked.duration);
         Ok(self.keep_grant(grant, asked.justification).err())
+    }
+
+    /// What is in force and pending of one user is bounded: everybody's is written with each change.
+    pub(super) fn room_for_one_more(&self, offered: &Offered) -> Result<(), Refused> {
+        let uid = self.visitor.caller.user.uid;
+        match self.elevator.holdings.make_room(uid, &offered.argv, offered.now) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.too_many(
+                &offered.application,
+                &offered.argv,
+                "as many of your requests are pending, and grants in force, as this computer keeps".into(),
+                "wait until some of them have ended, or give some back: `elevon status` lists them",
+            )),
+            Err(error) => Err(of_elevon(&error.to_string())),
+        }
     }
 
     fn local_grant(

@@ -146,7 +146,8 @@ impl Attempted<'_> {
                     }));
                 }
                 Verdict::Launch { grant, offer, .. } => {
-                    let origin = match self.origin(&measured, now) {
+                    let origin = self.room_to_run(&measured).and_then(|()| self.origin(&measured, now));
+                    let origin = match origin {
                         Ok(origin) => origin,
                         Err(refused) => return Ok(Told::Last(refused)),
                     };

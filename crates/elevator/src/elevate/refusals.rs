@@ -85,9 +85,16 @@ impl Attempted<'_> {
         }
     }
 
-    fn typed(&self) -> Vec<OsText> {
-        let words = std::iter::once(&self.run.command).chain(&self.run.arguments);
-        words.take(WORDS).map(beginning).collect()
+    /// Of what there may be only so much.
+    pub(super) fn too_many(
+        &self,
+        application: &Application,
+        argv: &[OsText],
+        told: String,
+        next: &str,
+    ) -> Refused {
+        self.record_refusal(Some((application, argv)), DenyReason::TooMany, None);
+        Refused { status: 126, reason: Some(DenyReason::TooMany), told, next: next.into() }
     }
 
     pub(super) fn record_refusal(
@@ -97,8 +104,11 @@ impl Attempted<'_> {
         policy: Option<PolicyReference>,
     ) {
         let (path, sha256, argv) = match measured {
-            Some((application, argv)) => (application.place(), Some(application.sha256), argv.to_vec()),
-            None => (beginning(&self.run.command), None, self.typed()),
+            Some((application, argv)) => (application.place(), Some(application.sha256), beginnings(argv)),
+            None => {
+                let words = std::iter::once(&self.run.command).chain(&self.run.arguments);
+                (beginning(&self.run.command), None, beginnings(words))
+            }
         };
         let user = self.visitor.caller.user.clone();
         self.record_as_refused(What::LaunchRefused {
@@ -120,13 +130,22 @@ impl Attempted<'_> {
     }
 }
 
-/// So much of one word is recorded where nothing was measured, in bytes.
+/// So much is recorded of what was refused, in bytes, and so many words: whoever may start nothing writes no more.
 const BEGINNING: usize = 4 << 10;
-
-/// So many words are.
-const WORDS: usize = 16;
+const WORDS: usize = 64;
 
 /// What was typed may be as long as a message: the record has its beginning.
+fn beginnings<'a>(words: impl IntoIterator<Item = &'a OsText>) -> Vec<OsText> {
+    let mut left = BEGINNING;
+    let kept = words.into_iter().take(WORDS).map_while(|word| {
+        let word = word.as_bytes();
+        let kept = (left > 0).then(|| word.get(..left).unwrap_or(word))?;
+        left -= kept.len();
+        Some(OsText::new(kept))
+    });
+    kept.collect()
+}
+
 fn beginning(word: &OsText) -> OsText {
     let bytes = word.as_bytes();
     OsText::new(bytes.get(..BEGINNING).unwrap_or(bytes))

@@ -29,6 +29,9 @@ use crate::launches::{Groups, Launch, Process};
 use crate::measure::{Caller, Measured, Program, ScriptSource};
 use crate::spawner::Ready;
 
+/// More than a person has running at once; each is a few processes of root's.
+const MOST_LAUNCHES: usize = 256;
+
 impl Attempted<'_> {
     pub(super) fn launch(
         &self,
@@ -43,6 +46,19 @@ impl Attempted<'_> {
             return Err(self.changed(&measured));
         }
         self.start(line, measured, taken, kept, offer, now).map_err(|cause| of_elevon(&cause))
+    }
+
+    /// Whether a user may have one more program running.
+    pub(super) fn room_to_run(&self, measured: &Measured) -> Result<(), Refused> {
+        let running = self.elevator.launches.count_of(self.visitor.caller.user.uid);
+        (running < MOST_LAUNCHES).then_some(()).ok_or_else(|| {
+            self.too_many(
+                &measured.application,
+                &measured.argv,
+                format!("{MOST_LAUNCHES} programs of yours run elevated already"),
+                "wait until some of them have ended",
+            )
+        })
     }
 
     /// The launch that a nested one would be part of, as long as it may have others; nothing for any other. Its end may have come

@@ -39,7 +39,7 @@ impl Holdings {
         held.documents = Some(documents);
         let kept = self.change(&mut held, |local| {
             local.take_answers(&new.answers);
-            local.forget(new.issued);
+            local.forget(new.issued, &new.grants);
         });
         let not_stored =
             stored.and(kept).err().map(|error| format!("what the server sent could not be stored: {error}"));

@@ -206,7 +206,7 @@ impl Held {
 }
 
 /// Whatever is still done, and whenever, it is over then.
-fn last(grant: &Grant) -> Timestamp {
+pub(super) fn last(grant: &Grant) -> Timestamp {
     match grant.ends {
         Ends::At { end } => end,
         Ends::AfterFirstLaunch { duration, latest_start } => latest_start.after(duration),

@@ -4,18 +4,24 @@ use std::io;
 use std::sync::Arc;
 
 use elevon_policy::application::{Application, User};
-use elevon_policy::grant::Ends;
-use elevon_policy::id::RequestId;
+use elevon_policy::grant::{Grant, GrantedArguments};
+use elevon_policy::id::{GrantId, RequestId};
 use elevon_policy::lists::Terms;
 use elevon_policy::request::ElevationRequest;
 use elevon_policy::sheet::{Answer, AnswerOutcome};
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::{Span, Timestamp};
 
+use super::grants::last;
 use super::{Holdings, Local, Made};
 
 /// How long an answered request stays to be told of, and a finished grant to be known.
 pub(super) const REMEMBERED: Span = Span::from_days(1);
+
+/// So many requests, and grants that policy alone gave, of one user are remembered, with command lines of so many bytes: all of it
+/// is written anew with each change, which everybody waits for.
+const MOST_OF_A_USER: usize = 1000;
+const MOST_BYTES_OF_A_USER: usize = 4 << 20;
 
 /// How many of a user's justifications are offered again.
 const RECENT: usize = 3;
@@ -52,6 +58,18 @@ impl Holdings {
         let held = self.held();
         let of_user = held.local.requests.iter().filter(|made| made.request.user.uid == uid);
         of_user.filter(|made| made.answer.is_none() && made.request.lapses > now).count()
+    }
+
+    /// Makes room for one more request, or grant that policy alone gives, of this user with this command line; whether there is.
+    pub(crate) fn make_room(&self, uid: u32, argv: &[OsText], now: Timestamp) -> io::Result<bool> {
+        let mut held = self.held();
+        let mut local = held.local.clone();
+        let before = (local.requests.len(), local.grants.len());
+        let fits = local.make_room(uid, now, size(argv));
+        match before == (local.requests.len(), local.grants.len()) {
+            true => Ok(fits),
+            false => self.change(&mut held, |held| *held = local).map(|()| fits),
+        }
     }
 
     /// Remembers a request that was made. It is on record already, so it may have been answered by now.
@@ -131,16 +149,60 @@ impl Local {
         recent.truncate(RECENT);
     }
 
+    /// Lets go of what is over of a user's, the oldest first, as far as they have more than is remembered. Whether there is room
+    /// then for something so long.
+    pub(super) fn make_room(&mut self, uid: u32, now: Timestamp, length: usize) -> bool {
+        let held = |local: &Self| -> (usize, usize) {
+            let requests = local.requests.iter().filter(|made| made.request.user.uid == uid);
+            let grants = local.grants.iter().filter(|grant| grant.user.uid == uid);
+            let lengths = requests.map(|made| size(&made.request.argv)).chain(grants.map(size_of_grant));
+            lengths.fold((0, 0), |(count, sum), length| (count + 1, sum + length))
+        };
+        let fits =
+            |(count, sum): (usize, usize)| count < MOST_OF_A_USER && sum + length <= MOST_BYTES_OF_A_USER;
+        if fits(held(self)) {
+            return true;
+        }
+        // Half of what may be remembered, so that not each one more has to look for what is over.
+        let (mut count, mut sum) = held(self);
+        let is_much =
+            |count: usize, sum: usize| count > MOST_OF_A_USER / 2 || sum + length > MOST_BYTES_OF_A_USER / 2;
+        self.requests.retain(|made| {
+            let is_over =
+                made.request.user.uid == uid && (made.answer.is_some() || made.request.lapses <= now);
+            let goes = is_over && is_much(count, sum);
+            (count, sum) = (count - usize::from(goes), sum - if goes { size(&made.request.argv) } else { 0 });
+            !goes
+        });
+        self.grants.retain(|grant| {
+            let goes = grant.user.uid == uid && last(grant) <= now && is_much(count, sum);
+            (count, sum) = (count - usize::from(goes), sum - if goes { size_of_grant(grant) } else { 0 });
+            !goes
+        });
+        fits((count, sum))
+    }
+
     /// Drops what nobody asks about any more.
-    pub(super) fn forget(&mut self, now: Timestamp) {
+    pub(super) fn forget(&mut self, now: Timestamp, sheet: &[Grant]) {
         let since = now.before(REMEMBERED);
         self.requests
             .retain(|made| made.answer.as_ref().map_or(made.request.lapses, |answer| answer.at) > since);
-        self.grants.retain(|grant| match grant.ends {
-            Ends::At { end } => end > since,
-            Ends::AfterFirstLaunch { duration, latest_start } => latest_start.after(duration) > since,
-        });
-        self.used.retain(|_, used| used.end.max(used.confirmed).is_some_and(|end| end > since));
+        self.grants.retain(|grant| last(grant) > since);
+        // One that the server has not taken in yet could otherwise be used a first time again.
+        let is_held = |id: &GrantId| sheet.iter().chain(&self.grants).any(|grant| grant.id == *id);
+        self.used
+            .retain(|id, used| used.end.max(used.confirmed).is_some_and(|end| end > since) || is_held(id));
         self.given_back.retain(|_, until| *until > now);
+    }
+}
+
+fn size(argv: &[OsText]) -> usize {
+    argv.iter().map(|argument| argument.as_bytes().len() + 1).sum()
+}
+
+fn size_of_grant(grant: &Grant) -> usize {
+    match &grant.arguments {
+        GrantedArguments::Exact { argv } => size(argv),
+        GrantedArguments::Any => 0,
     }
 }

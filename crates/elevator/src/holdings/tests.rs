@@ -7,7 +7,7 @@ use elevon_policy::grant::{Ends, Grant, GrantedApplication, GrantedArguments, Or
 use elevon_policy::id::{ComputerId, GrantId, PolicyId, RequestId, Version};
 use elevon_policy::lists::{AtExpiry, Confirm, Launches, Nesting, RunsAs};
 use elevon_policy::sheet::{ChainHead, Sheet};
-use elevon_policy::text::Text;
+use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::{Span, Timestamp};
 use elevon_wire::channel::{TimeStatement, Trust};
 use elevon_wire::signed::{PublicKey, Purpose, Signed};
@@ -314,4 +314,59 @@ fn a_servers_clock_set_back_puts_no_end_off() {
     let renewed = Grant { version: Version(2), ends: Ends::At { end }, ..given.clone() };
     again.accept(&sign(&sheet(2, vec![renewed])), None).expect("taken");
     assert_eq!(again.take(given.id, back, noted).expect("in force").end, end);
+}
+
+/// Whoever makes grants without end makes nobody else's state long, and keeps what still counts.
+#[test]
+fn what_is_over_makes_room_for_what_a_user_asks_next() {
+    let state = tempfile::tempdir().expect("temporary directory");
+    let holdings = enrolled(state.path());
+    let later = NOW.after(Span::from_hours(2));
+    let mut of_bob = for_an_hour(250, Launches::Any);
+    of_bob.user = User { uid: 1001, name: Text::new("bob") };
+    holdings
+        .change(&mut holdings.held(), |local| {
+            let many = (0..999_u16).map(|number| {
+                let [a, b] = number.to_be_bytes();
+                let id = GrantId::new(NOW, [1, a, b, 0, 0, 0, 0, 0, 0, 0]);
+                Grant { id, ..for_an_hour(1, Launches::Any) }
+            });
+            local.grants = many.chain([of_bob]).collect();
+        })
+        .expect("stored");
+    let held = || holdings.held().local.grants.len();
+    let room = |uid, argv: &[OsText], now| holdings.make_room(uid, argv, now).expect("stored");
+
+    assert!(room(1000, &[], NOW), "one more");
+    holdings.add_grant(for_an_hour(2, Launches::Any), &Text::new("")).expect("stored");
+    assert!(!room(1000, &[], NOW), "all of them are in force");
+    assert!(room(1001, &[], NOW), "of somebody else");
+    assert_eq!(held(), 1001);
+    assert!(room(1000, &[], later), "all of them are over");
+    assert_eq!(held(), 501);
+    let long = OsText::new(vec![b'x'; 5 << 20]);
+    assert!(!room(1000, &[long], later), "longer than all that is kept");
+}
+
+/// A first launch that the server has not taken in yet would otherwise be one again.
+#[test]
+fn a_grant_that_was_started_is_not_started_again_however_long_it_is_held() {
+    let state = tempfile::tempdir().expect("temporary directory");
+    let holdings = enrolled(state.path());
+    let ends =
+        Ends::AfterFirstLaunch { duration: Span::from_mins(10), latest_start: NOW.after(Span::from_days(6)) };
+    let held = grant(1, ends, Launches::Once);
+    holdings.accept(&sign(&sheet(1, vec![held.clone()])), Some(&bundle())).expect("taken");
+    holdings.take(held.id, NOW, noted).expect("taken");
+    for day in 1..4 {
+        let issued = NOW.after(Span::from_days(day));
+        let next = Sheet {
+            issued,
+            lease_ends: issued.after(Span::from_days(7)),
+            ..sheet(1 + day, vec![held.clone()])
+        };
+        holdings.accept(&sign(&next), None).expect("taken");
+        let again = holdings.take(held.id, issued, noted);
+        assert!(matches!(again, Err(NotTaken::Gone)), "day {day}: {again:?}");
+    }
 }

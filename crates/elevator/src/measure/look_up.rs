@@ -61,7 +61,7 @@ pub(super) fn look_up(
 }
 
 /// The program will run in it, so it is one that the caller could enter: a descriptor of a folder can be had without that
-/// right. A file system that a program serves is not asked.
+/// right. A file system that a program serves is not asked; one that is mounted nowhere here is none to run in.
 fn working_directory(
     directory: BorrowedFd<'_>,
     command: &OsText,
@@ -69,8 +69,8 @@ fn working_directory(
 ) -> Result<Place, NotMeasured> {
     let system = |errno| NotMeasured::system("looking at the working directory for", command, errno);
     let folder = Place::folder(directory).map_err(system)?;
-    let served = mounts.of(folder.facts.mount).map_err(system)?.is_none_or(|mount| mount.served());
-    let enters = served || syscall::may_execute(folder.file.as_fd()).is_ok();
+    let mount = mounts.of(folder.facts.mount).map_err(system)?;
+    let enters = mount.is_some_and(|it| it.served() || syscall::may_execute(folder.file.as_fd()).is_ok());
     if folder.facts.kind() != FileType::Directory || !enters {
         return Err(NotMeasured::unfit(&folder.canonical()?, Unfit::WorkingDirectory));
     }

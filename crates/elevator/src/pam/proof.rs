@@ -74,14 +74,18 @@ impl Pam {
         if !self.proofs(|proofs| proofs.entry(user.uid).or_default().begin(Uptime::now())) {
             return Err(Unproven::TooOften);
         }
-        let proven = self.asked_for(spawner, user, client, conversation).unwrap_or_else(|error| {
+        let mut answers = 0;
+        let proven = self.asked_for(spawner, user, client, conversation, &mut answers);
+        let proven = proven.unwrap_or_else(|error| {
             Err(NotPresent::Failed {
                 cause: format!("the process of its modules ended without an answer: {error}"),
             })
         });
         let wrong = match &proven {
+            Ok(()) => 0,
             Err(NotPresent::Wrong { tries }) => *tries,
-            _ => 0,
+            // What was answered before it was given up has proven nobody's presence.
+            Err(_) => answers,
         };
         self.proofs(|proofs| proofs.entry(user.uid).or_default().end(wrong, Uptime::now()));
         proven.map_err(Unproven::NotPresent)
@@ -93,6 +97,7 @@ impl Pam {
         user: &User,
         client: Speaker,
         conversation: BorrowedFd<'_>,
+        answers: &mut u32,
     ) -> io::Result<Result<(), NotPresent>> {
         let mut process = self.process(spawner)?;
         let question = Question::Presence { user: user.name.clone(), client };
@@ -110,7 +115,10 @@ impl Pam {
             }
             match process.line.receive::<Progress>().map_err(io::Error::other)? {
                 Progress::Waits => (waits, by) = (true, Uptime::now().after(PERSON)),
-                Progress::Works => (waits, by) = (false, Uptime::now().after(MODULES)),
+                Progress::Works => {
+                    *answers += u32::from(waits);
+                    (waits, by) = (false, Uptime::now().after(MODULES));
+                }
                 Progress::Over(proven) => return Ok(proven),
             }
         }

@@ -166,10 +166,7 @@ pub async fn contradiction(app: &App) -> Result<Option<String>, Error> {
 async fn differs(app: &App, sealed: &Sealed) -> Result<Option<String>, Error> {
     let mut db = app.db.read().await?;
     for (origin, head) in sealed.heads().filter(|(_, head)| head.number > 0) {
-        let kept = super::sql::kept(&mut db, origin, head.number - 1, 1).await?;
-        let kept = kept.first().filter(|kept| kept.number == head.number);
-        let same = kept.and_then(|kept| kept.digest(origin)).is_some_and(|digest| digest == head.digest);
-        if !same {
+        if !super::sql::was(&mut db, origin, head).await? {
             return Ok(Some(format!("event {} of chain {origin} is missing or another one", head.number)));
         }
     }

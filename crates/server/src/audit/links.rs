@@ -23,8 +23,19 @@ pub struct Followed {
     pub before: Sha256,
     /// The digest of each record.
     pub digests: Vec<Sha256>,
-    /// Heads of the server's own chain that a computer wrote down, and when.
-    pub witnessed: Vec<(ChainHead, Timestamp)>,
+    /// What a computer wrote down of the server's own chain.
+    pub witnessed: Vec<Note>,
+}
+
+/// A head of the server's own chain that a computer was told of.
+#[derive(Debug, Clone, Copy)]
+pub struct Note {
+    /// How far the chain was.
+    pub head: ChainHead,
+    /// When this was written down, by the computer's clock.
+    pub at: Timestamp,
+    /// It was written down because the computer was told less by then, or something else.
+    pub contradicts: bool,
 }
 
 /// An event that is not as it was written.
@@ -150,7 +161,7 @@ pub fn follow<'a>(
             beside(origin, record, &stored.beside).map_err(|cause| Broken::itself(expected, cause))?;
         }
         if key.is_some() && matches!(read.kind, "sheet.delivered" | "server.contradicted") {
-            followed.witnessed.extend(witnessed(record).map(|head| (head, Timestamp::from_millis(read.at))));
+            followed.witnessed.extend(witnessed(record));
         }
         if depth == Depth::EachSignature
             && let Some(key) = key
@@ -279,12 +290,14 @@ fn beside(origin: Origin, record: &[u8], beside: &[&str; NAMES.len()]) -> Result
     Ok(())
 }
 
-fn witnessed(record: &[u8]) -> Option<ChainHead> {
-    match serde_json::from_slice::<Record>(record).ok()?.event.what {
-        What::SheetDelivered { checkpoint, .. } => checkpoint,
-        What::ServerContradicted { chain: Witnessed::Server, known, .. } => Some(known),
-        _ => None,
-    }
+fn witnessed(record: &[u8]) -> Option<Note> {
+    let event = serde_json::from_slice::<Record>(record).ok()?.event;
+    let (head, contradicts) = match event.what {
+        What::SheetDelivered { checkpoint, .. } => (checkpoint?, false),
+        What::ServerContradicted { chain: Witnessed::Server, known, .. } => (known, true),
+        _ => return None,
+    };
+    Some(Note { head, at: event.at, contradicts })
 }
 
 /// The digest that a stored event names as that of the one before it.

@@ -2,6 +2,7 @@
 
 use elevon_policy::application::Sha256;
 use elevon_policy::event::Event;
+use elevon_policy::id::ComputerId;
 use elevon_policy::sheet::ChainHead;
 use elevon_policy::text::Text;
 use elevon_policy::time::Timestamp;
@@ -244,6 +245,15 @@ pub async fn chains(db: &mut AnyConnection) -> Result<Vec<(Origin, Option<String
     rows.iter().map(|row| Ok((parsed(row, "id")?, row.try_get("event_key")?))).collect()
 }
 
+/// What a computer calls itself.
+pub async fn host_name(db: &mut AnyConnection, computer: ComputerId) -> Result<Option<Text>, Error> {
+    let found = sqlx::query("select host_name from computers where id = $1")
+        .bind(computer.to_string())
+        .fetch_optional(db)
+        .await?;
+    found.map(|row| Ok(Text::new(row.try_get::<String, _>("host_name")?))).transpose()
+}
+
 /// A stored event as it is checked: its number, its body, and the columns beside it that must agree.
 #[derive(Debug)]
 pub struct Kept {
@@ -321,6 +331,16 @@ pub async fn of_kind(db: &mut AnyConnection, kind: &str) -> Result<Vec<Event>, E
         .fetch_all(db)
         .await?;
     rows.iter().map(|row| Ok(document::<Record>(row, "body")?.event)).collect()
+}
+
+/// Whether a chain was once so far, and ended so.
+pub async fn was(db: &mut AnyConnection, origin: Origin, head: ChainHead) -> Result<bool, Error> {
+    if head.number == 0 {
+        return Ok(head == ChainHead::START);
+    }
+    let kept = kept(db, origin, head.number - 1, 1).await?;
+    let kept = kept.first().filter(|kept| kept.number == head.number);
+    Ok(kept.and_then(|kept| kept.digest(origin)) == Some(head.digest))
 }
 
 /// Stored events of a chain behind this number, in order.

@@ -2,11 +2,15 @@
 //! the report say what the record says, and that nothing contradicts a checkpoint, in the database or outside it, or what
 //! computers have witnessed.
 //!
+//! Whoever owns a computer can have it say of the server's chain what they like. So what one computer alone says against a
+//! chain that agrees with its signed checkpoints is told as that computer's word. When several say so, or no checkpoint is
+//! left to say otherwise, the chain counts as written anew.
+//!
 //! A signature vouches for all that its record follows, through the digests. So one signature a chain is enough: of a
 //! computer's last event, and of the last checkpoint for the server's own. [`Depth::EachSignature`] checks the others as
 //! well; that finds nothing more about what happened, and takes far longer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +19,7 @@ use elevon_policy::application::Sha256;
 use elevon_policy::event::What;
 use elevon_policy::id::ComputerId;
 use elevon_policy::sheet::ChainHead;
+use elevon_policy::text::Text;
 use elevon_policy::time::Timestamp;
 use elevon_wire::signed::{PublicKey, Purpose, Signed};
 use serde::{Deserialize, Serialize};
@@ -22,7 +27,7 @@ use sqlx::{Any, AnyConnection, Transaction};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
-use super::links::{self, Broken, Followed, Stored};
+use super::links::{self, Broken, Followed, Note, Stored};
 use super::{Origin, checkpoints, sql};
 use crate::app::App;
 use crate::error::Error;
@@ -58,6 +63,34 @@ pub struct Verified {
     pub restored: Vec<Timestamp>,
     /// How many events of computers went lost by that.
     pub lost: u64,
+    /// What one computer alone says against the server's chain.
+    pub alone: Option<Word>,
+}
+
+/// What a computer says against the server's chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// Which computer.
+    pub computer: ComputerId,
+    /// What it calls itself.
+    pub host_name: Text,
+    /// Which event of the server's chain was another one, or was there.
+    pub number: u64,
+    /// When it wrote that down, by its clock.
+    pub at: Timestamp,
+    /// How often it contradicts.
+    pub times: u64,
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, at) = (self.host_name.visible(), written(self.at));
+        write!(f, "computer {} ({name}), in its event of {at}", self.computer)?;
+        if self.times > 1 {
+            write!(f, " and {} others", self.times - 1)?;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Verified {
@@ -72,6 +105,13 @@ impl fmt::Display for Verified {
         }
         if self.lost > 0 {
             write!(f, ", whereby {} events of computers went lost", self.lost)?;
+        }
+        if let Some(word) = &self.alone {
+            let number = word.number;
+            write!(
+                f,
+                "; but {word} says that event {number} of the server was another one, and it alone says so: look at that computer"
+            )?;
         }
         Ok(())
     }
@@ -118,7 +158,7 @@ pub async fn verify(app: &App, depth: Depth) -> Result<Result<Verified, Tampered
             return Ok(Err(tampered));
         }
     }
-    Ok(walk.end())
+    walk.end(&mut db).await
 }
 
 /// Has freed buffers of a batch used again for the next one. The C library gives those above a size back to the system at
@@ -163,7 +203,6 @@ pub fn last(state_dir: &Path) -> Option<Last> {
 struct Claim {
     digest: Sha256,
     by: String,
-    at: Timestamp,
 }
 
 /// A connection that one batch at a time is read from.
@@ -175,12 +214,22 @@ type UnderWay = JoinHandle<Result<Result<Followed, Broken>, Error>>;
 /// What is claimed of one chain, by number.
 type Claims = BTreeMap<u64, Claim>;
 
+/// When a computer wrote something down first, and how often.
+type Written = (Timestamp, u64);
+
 struct Walk {
     depth: Depth,
     /// Those who read events, in turns.
     readers: Vec<Reader>,
     verified: Verified,
+    /// What signed checkpoints say of each chain.
     claims: BTreeMap<String, Claims>,
+    /// What computers say of the server's own: number and digest, and who says so.
+    words: BTreeMap<(u64, Sha256), BTreeMap<ComputerId, Written>>,
+    /// What computers say against it.
+    against: BTreeMap<ComputerId, Word>,
+    /// Which computers have found that the server was restored.
+    found_restored: BTreeSet<ComputerId>,
     /// Of each computer, what went lost: the last event before, and the last one of them.
     lost: BTreeMap<ComputerId, Vec<(ChainHead, ChainHead)>>,
     /// When the server was restored.
@@ -199,6 +248,9 @@ impl Walk {
             readers,
             verified: Verified::default(),
             claims: BTreeMap::new(),
+            words: BTreeMap::new(),
+            against: BTreeMap::new(),
+            found_restored: BTreeSet::new(),
             lost: BTreeMap::new(),
             restored: Vec::new(),
         };
@@ -242,17 +294,17 @@ impl Walk {
             vouched = Some(checkpoint.before);
             let by = format!("checkpoint {} of {} in {place}", checkpoint.number, written(checkpoint.at));
             for (id, head) in &checkpoint.computers {
-                self.claim(Origin::Computer(*id), *head, &by, checkpoint.at)?;
+                self.claim(Origin::Computer(*id), *head, &by)?;
             }
-            self.claim(Origin::Server, checkpoint.server, &by, checkpoint.at)?;
+            self.claim(Origin::Server, checkpoint.server, &by)?;
         }
         Ok(())
     }
 
-    fn claim(&mut self, origin: Origin, head: ChainHead, by: &str, at: Timestamp) -> Result<(), Tampered> {
+    fn claim(&mut self, origin: Origin, head: ChainHead, by: &str) -> Result<(), Tampered> {
         let claims = self.claims.entry(origin.to_string()).or_default();
         let known =
-            claims.entry(head.number).or_insert_with(|| Claim { digest: head.digest, by: by.to_owned(), at });
+            claims.entry(head.number).or_insert_with(|| Claim { digest: head.digest, by: by.to_owned() });
         if known.digest != head.digest {
             let cause = format!(
                 "{by} and {} contradict each other: the chain was written anew, or an older database was put in its place",
@@ -333,12 +385,9 @@ impl Walk {
                 return Ok(Err(tampered));
             }
             self.verified.events += followed.digests.len() as u64;
-            for (head, witnessed) in &followed.witnessed {
-                self.verified.witnesses += 1;
-                let by = format!("computer {origin}, in its event of {}", written(*witnessed));
-                if let Err(tampered) = self.claim(Origin::Server, *head, &by, *witnessed) {
-                    return Ok(Err(tampered));
-                }
+            match origin {
+                Origin::Computer(id) => followed.witnessed.iter().for_each(|note| self.hear(id, note)),
+                Origin::Server => self.hold_against(at.number, &followed.digests),
             }
             let last = followed.digests.last().copied().unwrap_or(at.digest);
             at = ChainHead { number: at.number + followed.digests.len() as u64, digest: last };
@@ -377,7 +426,7 @@ impl Walk {
         let last = after + followed.digests.len() as u64;
         for (number, claim) in claims.range(after + 1..=last) {
             let place = usize::try_from(number - after - 1).unwrap_or(usize::MAX);
-            if followed.digests.get(place) == Some(&claim.digest) || self.is_explained(claim) {
+            if followed.digests.get(place) == Some(&claim.digest) {
                 continue;
             }
             let good = claims.range(..number).next_back().map_or(0, |(number, _)| *number);
@@ -391,9 +440,42 @@ impl Walk {
         Ok(())
     }
 
-    /// What was claimed before the server was restored may be of events that the copy did not have.
-    fn is_explained(&self, claim: &Claim) -> bool {
-        claim.by.starts_with("computer") && self.restored.iter().any(|restored| claim.at < *restored)
+    /// Keeps what a computer says of the server's own chain, until that is walked.
+    fn hear(&mut self, computer: ComputerId, note: &Note) {
+        self.verified.witnesses += 1;
+        if !self.is_explained(computer, note) {
+            let by = self.words.entry((note.head.number, note.head.digest)).or_default();
+            by.entry(computer).or_insert((note.at, 0)).1 += 1;
+        }
+    }
+
+    /// What was written down before the server was restored may be of events that the copy did not have; and each computer
+    /// finds once after it that this is so.
+    fn is_explained(&mut self, computer: ComputerId, note: &Note) -> bool {
+        self.restored.iter().any(|restored| note.at < *restored)
+            || (note.contradicts && !self.restored.is_empty() && self.found_restored.insert(computer))
+    }
+
+    /// Compares what computers say of the server's events behind `after` with what they are.
+    fn hold_against(&mut self, after: u64, digests: &[Sha256]) {
+        let mut said = self.words.split_off(&(after + 1, Sha256([0; 32])));
+        let mut beyond = said.split_off(&(after + 1 + digests.len() as u64, Sha256([0; 32])));
+        self.words.append(&mut beyond);
+        for ((number, digest), by) in said {
+            let place = usize::try_from(number - after - 1).unwrap_or(usize::MAX);
+            if digests.get(place) != Some(&digest) {
+                self.turn_against(number, by);
+            }
+        }
+    }
+
+    fn turn_against(&mut self, number: u64, by: BTreeMap<ComputerId, Written>) {
+        for (computer, (at, times)) in by {
+            self.verified.witnesses -= times;
+            let host_name = Text::default();
+            let word = Word { computer, host_name, number, at, times: 0 };
+            self.against.entry(computer).or_insert(word).times += times;
+        }
     }
 
     /// What is beyond the end of a chain: events, or claims; and whether its last event vouches for it.
@@ -411,8 +493,7 @@ impl Walk {
             let cause = format!("the end of the chain says {} events, there are {last}", head.number);
             return tampered(head.number + 1, cause);
         }
-        let beyond = claims.range(head.number + 1..).rfind(|(_, claim)| !self.is_explained(claim));
-        if let Some((number, claim)) = beyond {
+        if let Some((number, claim)) = claims.range(head.number + 1..).next_back() {
             let cause = format!(
                 "there were {number} events, says {}; now there are {}: the tail was cut, or an older database was put in its place",
                 claim.by, head.number
@@ -453,18 +534,41 @@ impl Walk {
         Ok(Tampered { origin, number, cause })
     }
 
-    /// What is claimed of chains that are not there.
-    fn end(mut self) -> Result<Verified, Tampered> {
+    /// What is claimed of chains that are not there, and what computers say against the server's own.
+    async fn end(mut self, db: &mut AnyConnection) -> Result<Result<Verified, Tampered>, Error> {
         let missing = self.claims.pop_first();
         if let Some((chain, claims)) = missing
             && let Ok(origin) = chain.parse::<Origin>()
-            && let Some((number, claim)) =
-                claims.iter().rfind(|(number, claim)| **number > 0 && !self.is_explained(claim))
+            && let Some((number, claim)) = claims.iter().rfind(|(number, _)| **number > 0)
         {
             let cause = format!("the whole chain of {number} events is gone, says {}", claim.by);
-            return Err(Tampered { origin, number: 1, cause });
+            return Ok(Err(Tampered { origin, number: 1, cause }));
         }
-        Ok(self.verified)
+        // What is left is of events behind the last one.
+        for ((number, _), by) in std::mem::take(&mut self.words) {
+            if number > 0 {
+                self.turn_against(number, by);
+            }
+        }
+        let mut against: Vec<_> = self.against.into_values().collect();
+        for word in &mut against {
+            word.host_name = sql::host_name(db, word.computer).await?.unwrap_or_default();
+        }
+        let is_sealed = self.verified.checkpoints + self.verified.outside > 0;
+        match against.as_slice() {
+            [] => {}
+            [one] if is_sealed => self.verified.alone = Some(one.clone()),
+            several => {
+                let number = several.iter().map(|word| word.number).min().unwrap_or(1);
+                let by: Vec<_> = several.iter().map(Word::to_string).collect();
+                let cause = format!(
+                    "it was another one, or is gone: the chain was written anew, or an older database was put in its place, say {}",
+                    by.join(", and ")
+                );
+                return Ok(Err(Tampered { origin: Origin::Server, number, cause }));
+            }
+        }
+        Ok(Ok(self.verified))
     }
 }
 

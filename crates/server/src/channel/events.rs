@@ -1,5 +1,7 @@
 //! What a computer reports: each event signed by its elevator, following the one before it, stored exactly once.
 
+use std::collections::HashSet;
+
 use elevon_policy::event::{Event, What};
 use elevon_policy::id::ComputerId;
 use elevon_policy::sheet::ChainHead;
@@ -201,6 +203,7 @@ async fn apply_all(
     events: Vec<Event>,
     now: Timestamp,
 ) -> Result<Effect, Error> {
+    check_whose(tx, computer, &events).await?;
     let (mut all, mut of_launches) = (Effect::default(), Vec::new());
     for event in events {
         if matches!(event.what, What::LaunchStarted { .. } | What::LaunchEnded { .. }) {
@@ -213,6 +216,24 @@ async fn apply_all(
     }
     launches::reported(tx, computer.id, of_launches).await?;
     Ok(all)
+}
+
+/// A computer speaks of itself: of nobody who acts on the server, and of no grant of another computer.
+async fn check_whose(tx: &mut AnyConnection, computer: &Computer, events: &[Event]) -> Result<(), Error> {
+    if events.iter().any(|event| event.by.is_some()) {
+        return Err(Error::Forbidden(
+            "what a computer records is done by nobody with an account here; this event names one".into(),
+        ));
+    }
+    let grants: HashSet<_> = events.iter().filter_map(|event| event.what.subjects().grant).collect();
+    for grant in grants {
+        let owner = grants::sql::computer_of(tx, grant).await?;
+        if let Some(owner) = owner.filter(|owner| *owner != computer.id) {
+            tracing::warn!(grant.id = %grant, grant.computer = %owner, "a computer speaks of another's grant");
+            return Err(requests::not_its_own("grant"));
+        }
+    }
+    Ok(())
 }
 
 /// Does what follows from an event.
@@ -228,7 +249,13 @@ async fn apply(
     }
     let id = computer.id;
     match event.what {
-        What::SheetDelivered { version, bundle, grants, checkpoint: _ } => {
+        What::SheetDelivered { version, bundle, grants, checkpoint } => {
+            if let Some(head) = checkpoint
+                && !audit::sql::was(tx, Origin::Server, head).await?
+            {
+                // It is stored all the same: after an older database was put in place of this one, that is what tells of it.
+                tracing::warn!(computer.id = %id, event = head.number, "a computer says it was told of an event of this server that there is not");
+            }
             computers::sql::delivered(tx, id, version, bundle).await?;
             grants::sql::delivered(tx, id, &grants, now).await?;
             Ok(Effect::default())

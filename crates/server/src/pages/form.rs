@@ -1,5 +1,6 @@
 //! A form as it was typed, with what is wrong beside the field: a refused form comes back as it was sent.
 
+use std::collections::HashMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -10,11 +11,13 @@ use serde::{Deserialize, Deserializer};
 
 use super::failure::sentence;
 
-/// The fields of a form in the order they came, and why some of them were refused.
+/// The fields of a form in the order they came, and why some of them were refused. A long list has tens of thousands of them,
+/// each looked for by its name.
 #[derive(Debug, Clone, Default)]
 pub struct Form {
-    typed: Vec<(String, String)>,
-    refused: Vec<(String, String)>,
+    names: Vec<String>,
+    typed: HashMap<String, Vec<String>>,
+    refused: HashMap<String, String>,
 }
 
 impl Form {
@@ -36,44 +39,48 @@ impl Form {
 
     /// Everything that was sent under that name.
     pub fn all(&self, name: impl Display) -> impl Iterator<Item = &str> {
-        let name = name.to_string();
-        self.typed.iter().filter(move |(typed, _)| *typed == name).map(|(_, value)| value.as_str())
+        self.typed.get(&name.to_string()).into_iter().flatten().map(String::as_str)
     }
 
-    /// Every field's name, in order.
+    /// Every field's name once, in the order they first came.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.typed.iter().map(|(name, _)| name.as_str())
+        self.names.iter().map(String::as_str)
     }
 
     /// Puts this there, in place of what was typed.
     pub fn set(&mut self, name: impl Display, value: impl Display) {
-        let name = name.to_string();
-        self.typed.retain(|(typed, _)| *typed != name);
-        self.typed.push((name, value.to_string()));
+        let values = self.values(name.to_string());
+        values.clear();
+        values.push(value.to_string());
     }
 
     /// Adds another value under that name.
     pub fn add(&mut self, name: impl Display, value: impl Display) {
-        self.typed.push((name.to_string(), value.to_string()));
+        self.values(name.to_string()).push(value.to_string());
+    }
+
+    fn values(&mut self, name: String) -> &mut Vec<String> {
+        let names = &mut self.names;
+        self.typed.entry(name).or_insert_with_key(|name| {
+            names.push(name.clone());
+            Vec::new()
+        })
     }
 
     /// Forgets every field whose name starts so.
     pub fn forget(&mut self, start: &str) {
-        self.typed.retain(|(typed, _)| !typed.starts_with(start));
+        self.names.retain(|typed| !typed.starts_with(start));
+        self.typed.retain(|typed, _| !typed.starts_with(start));
     }
 
     /// Says what is wrong with a field; the first word stands.
     pub fn refuse(&mut self, name: impl Display, why: impl Display) {
-        let name = name.to_string();
-        if self.refused(&name).is_none() {
-            self.refused.push((name, why.to_string()));
-        }
+        self.refused.entry(name.to_string()).or_insert_with(|| why.to_string());
     }
 
     /// What is wrong with that field.
     pub fn refused(&self, name: impl Display) -> Option<&str> {
-        let name = name.to_string();
-        self.refused.iter().find(|(refused, _)| *refused == name).map(|(_, why)| why.as_str())
+        self.refused.get(&name.to_string()).map(String::as_str)
     }
 
     /// The attributes of a field that was refused.
@@ -144,13 +151,15 @@ pub struct Wrong {
 
 impl<'de> Deserialize<'de> for Form {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self { typed: Vec::deserialize(deserializer)?, refused: Vec::new() })
+        Vec::<(String, String)>::deserialize(deserializer).map(Self::from_iter)
     }
 }
 
 impl FromIterator<(String, String)> for Form {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(fields: I) -> Self {
-        Self { typed: fields.into_iter().collect(), refused: Vec::new() }
+        let mut form = Self::default();
+        fields.into_iter().for_each(|(name, value)| form.add(name, value));
+        form
     }
 }
 
@@ -172,5 +181,8 @@ mod tests {
         assert!(form.is("groups", "b") && !form.is("groups", "c") && !form.has("enabled"));
         form.set("groups", "c");
         assert_eq!(form.all("groups").collect::<Vec<_>>(), ["c"]);
+        assert_eq!(form.names().collect::<Vec<_>>(), ["duration", "groups"]);
+        form.forget("gro");
+        assert!(!form.has("groups") && form.names().eq(["duration"]));
     }
 }

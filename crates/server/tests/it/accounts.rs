@@ -24,12 +24,12 @@ crate::on_both_engines!(
     a_revoked_token_opens_nothing,
 );
 
-async fn with_cookie(site: &Site, cookie: &str, path: &str) -> Answer {
+pub(crate) async fn with_cookie(site: &Site, cookie: &str, path: &str) -> Answer {
     let request = Request::get(path).header(header::COOKIE, format!("other=1; __Host-elevon={cookie}"));
     site.send(request.body(Body::empty()).unwrap()).await
 }
 
-async fn set_up(site: &Site) -> String {
+pub(crate) async fn set_up(site: &Site) -> String {
     let secret = accounts::prepare_setup(&site.app).await.unwrap().expect("no account yet");
     accounts::create_first_owner(&site.app, &secret, Text::new("olga"), PASSWORD).await.unwrap().secret
 }

@@ -1,7 +1,7 @@
 //! The trail: chained, whole, and safe to take away.
 
 use elevon_policy::application::Sha256;
-use elevon_policy::event::{Layers, What};
+use elevon_policy::event::{Layers, What, Witnessed};
 use elevon_policy::grant::PolicyReference;
 use elevon_policy::id::{GrantId, LaunchId, PolicyId, Version};
 use elevon_policy::lists::RunsAs;
@@ -26,6 +26,8 @@ crate::on_both_engines!(
     a_deleted_row_is_found_and_named,
     a_cut_tail_is_found,
     a_recomputed_chain_is_found,
+    what_one_computer_alone_says_breaks_nothing,
+    what_several_computers_say_is_found,
     an_old_backup_in_its_place_is_found,
     a_line_cut_off_in_the_file_does_no_harm,
     a_foreign_signature_is_found,
@@ -221,6 +223,66 @@ async fn a_recomputed_chain_is_found(site: Site) {
     let (origin, _, cause) = found(&site).await;
     assert_eq!(origin, "server");
     assert!(cause.contains(&format!("computer {}", computer.id)), "{cause}");
+}
+
+/// A computer says that its sheet told of this head of the server's chain.
+async fn witnesses(site: &Site, computer: &mut Endpoint, checkpoint: ChainHead) {
+    let sheet = computer.sheet(site).await;
+    let (version, bundle) = (sheet.version, sheet.bundle);
+    let delivered =
+        What::SheetDelivered { version, bundle, grants: Vec::new(), checkpoint: Some(checkpoint) };
+    computer.report(site, delivered).await;
+}
+
+async fn what_one_computer_alone_says_breaks_nothing(site: Site) {
+    let mut computer = some_events(&site).await;
+    let mut liar = Endpoint::enroll(&site, "web2").await;
+    checkpoints::now(&site.app).await.unwrap();
+    let told = computer.sheet(&site).await.checkpoint.unwrap();
+    let invented = |number| ChainHead { number, digest: Sha256([3; 32]) };
+    for number in [1, told.number, 1_000_000, u64::MAX] {
+        witnesses(&site, &mut liar, invented(number)).await;
+    }
+    witnesses(&site, &mut computer, told).await;
+    witnesses(&site, &mut liar, told).await;
+    let contradicted =
+        |known| What::ServerContradicted { chain: Witnessed::Server, known, told: ChainHead::START };
+    liar.report(&site, contradicted(invented(2))).await;
+
+    let verified = holds(&site).await;
+    assert_eq!((verified.chains, verified.witnesses), (3, 2));
+    let word = verified.alone.clone().unwrap();
+    assert_eq!((word.computer, word.number, word.times), (liar.id, 1, 5));
+    let sentence = verified.to_string();
+    assert!(sentence.contains(&format!("computer {} (web2)", liar.id)), "{sentence}");
+    assert!(sentence.contains("it alone says so"), "{sentence}");
+
+    // What was really done is found as before.
+    recompute(&site, "Fleet", "Fleed").await;
+    let (origin, at, cause) = found(&site).await;
+    assert_eq!((origin.as_str(), at), ("server", 1), "{cause}");
+    assert!(cause.contains("checkpoint 1"), "{cause}");
+}
+
+/// Whoever has the server's key can make its checkpoints anew as well.
+async fn what_several_computers_say_is_found(site: Site) {
+    let mut one = some_events(&site).await;
+    let mut two = Endpoint::enroll(&site, "web2").await;
+    checkpoints::now(&site.app).await.unwrap();
+    let told = one.sheet(&site).await.checkpoint.unwrap();
+    witnesses(&site, &mut one, told).await;
+    witnesses(&site, &mut two, told).await;
+    assert_eq!(holds(&site).await.alone, None);
+    recompute(&site, "Fleet", "Fleed").await;
+    run(&site, "delete from checkpoints").await;
+    std::fs::remove_file(checkpoints::path(&site.state_dir())).unwrap();
+    site.group("Late", &[]).await;
+    checkpoints::now(&site.app).await.unwrap();
+    let (origin, at, cause) = found(&site).await;
+    assert_eq!((origin.as_str(), at), ("server", told.number), "{cause}");
+    for computer in [&one, &two] {
+        assert!(cause.contains(&format!("computer {}", computer.id)), "{cause}");
+    }
 }
 
 /// An older database with everything in it as it was then, in place of the present one.

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use elevon_policy::event::What;
+use elevon_policy::application::Sha256;
+use elevon_policy::event::{What, Witnessed};
 use elevon_policy::id::Version;
 use elevon_policy::lists::Covers;
 use elevon_policy::request::Approval;
+use elevon_policy::sheet::ChainHead;
 use elevon_policy::text::Text;
 use elevon_policy::time::Span;
 use elevon_server::audit::verify::{Depth, Verified, verify};
@@ -102,10 +104,23 @@ async fn goes_on_and_says_so(site: Site, into: Engine) {
     assert!(sheet.grants.is_empty());
     assert_eq!(requests::count_pending(&site.app, &site.reader()).await.unwrap(), 1);
 
+    // Its clock begins at the real time; so it is behind the restore, at which it was moved.
+    site.later(Span::from_mins(20));
+    // It says once that the server knows less than before.
+    let known = ChainHead { number: 1_000, digest: Sha256([1; 32]) };
+    let less = What::ServerContradicted { chain: Witnessed::Server, known, told: ChainHead::START };
+    let mut other = Endpoint::enroll(&site, "web2").await;
+    for computer in [&mut computer, &mut other] {
+        computer.report(&site, less.clone()).await;
+    }
+    assert_eq!(holds(&site).await.alone, None);
+    other.report(&site, less).await;
+    assert_eq!(holds(&site).await.alone.map(|word| word.computer), Some(other.id));
+
     // It goes on where it is, once; the hole is told.
     computer.report(&site, What::DocumentRefused { cause: Text::new("after") }).await;
     let verified = holds(&site).await;
-    assert_eq!((verified.lost, verified.chains), (2, 2));
+    assert_eq!((verified.lost, verified.chains), (2, 3));
     computer.record(&site, What::DocumentRefused { cause: Text::new("never sent") });
     let next = computer.record(&site, What::DocumentRefused { cause: Text::new("behind a gap") });
     computer.send(&site, &[next]).await.refused(409, "expected event");

@@ -1,7 +1,10 @@
 //! Lists: saved, deployed, withdrawn.
 
+use std::time::{Duration, Instant};
+
 use elevon_policy::event::What;
 use elevon_server::auth::Role;
+use elevon_server::policies::draft::rules;
 use serde_json::{Value, json};
 
 use crate::endpoint::Endpoint;
@@ -13,6 +16,8 @@ crate::on_both_engines!(
     deployment_needs_a_group_and_shows_its_progress,
     a_list_of_another_kind_is_not_found,
     a_blocklist_takes_what_a_list_gives,
+    a_list_as_long_as_the_console_takes_is_edited_quickly,
+    a_longer_list_loses_nothing_to_the_console,
 );
 
 async fn save(site: &Site, token: &str, document: Value) -> Value {
@@ -131,4 +136,74 @@ async fn a_blocklist_takes_what_a_list_gives(site: Site) {
         .ok();
     let found = site.get(&token, &format!("requests/{id}")).await.ok();
     assert_eq!((&found["state"], &found["lapse_reason"]), (&json!("lapsed"), &json!("policy_withdrawn")));
+}
+
+/// A list of so many rules of a folder each.
+fn long(rules: usize) -> Value {
+    let rule = |at| json!({ "recognises": { "type": "folder_path", "path": format!("/opt/{at}") } });
+    let mut list = sbin("Long", json!({}));
+    list["rules"] = (0..rules).map(rule).collect();
+    list
+}
+
+/// The fields of the editor as a browser sends them, but for those in text areas and choices.
+fn fields(page: &str) -> String {
+    let attribute = |tag: &str, name: &str| {
+        let value = tag.split_once(&format!(" {name}=\""))?.1.split_once('"')?.0;
+        Some(value.replace('/', "%2F").replace(' ', "+"))
+    };
+    let inputs = page.split("<input").skip(1).map(|tag| tag.split_once('>').unwrap().0);
+    let sent = inputs.filter(|tag| {
+        let chosen = tag.contains("type=\"checkbox\"") || tag.contains("type=\"radio\"");
+        !chosen || tag.contains(" checked")
+    });
+    let fields =
+        sent.filter_map(|tag| Some(format!("{}={}", attribute(tag, "name")?, attribute(tag, "value")?)));
+    fields.collect::<Vec<_>>().join("&")
+}
+
+async fn a_list_as_long_as_the_console_takes_is_edited_quickly(site: Site) {
+    let cookie = crate::accounts::set_up(&site).await;
+    let token = site.token(Role::Administrator).await;
+    let id = save(&site, &token, long(rules::MOST)).await["id"].as_str().unwrap().to_owned();
+    let path = format!("/privileged-application-lists/{id}");
+    let started = Instant::now();
+    let page = crate::accounts::with_cookie(&site, &cookie, &path).await;
+    let opened = started.elapsed();
+    assert_eq!(page.status, 200);
+    let fields = fields(&page.text());
+    let added = site.form(Some(&cookie), &path, &format!("{fields}&act=add.folder_path")).await;
+    added.refused(422, "changed over the API");
+    let saved = site.form(Some(&cookie), &path, &format!("{fields}&act=save")).await;
+    assert_eq!(saved.status, 303, "{}", saved.text());
+    let kept = site.get(&token, &path[1..]).await.ok();
+    assert_eq!(kept["version"], 2);
+    assert_eq!(kept["document"]["rules"].as_array().unwrap().len(), rules::MOST);
+    assert!(opened < Duration::from_secs(3), "{opened:?}");
+}
+
+async fn a_longer_list_loses_nothing_to_the_console(site: Site) {
+    let cookie = crate::accounts::set_up(&site).await;
+    let token = site.token(Role::Administrator).await;
+    let id = save(&site, &token, long(1_500)).await["id"].as_str().unwrap().to_owned();
+    let path = format!("/privileged-application-lists/{id}");
+    let page = crate::accounts::with_cookie(&site, &cookie, &path).await.text();
+    assert!(page.contains("1500 rules") && page.contains("over the API"), "{page}");
+    assert!(page.contains("Long") && page.contains("Enabled"), "{page}");
+    assert!(
+        page.contains(&format!("{path}/deployment"))
+            && !page.contains("<form method=\"post\" action=\"/priv")
+    );
+    let fields =
+        "seen=1&name=Long&enabled=yes&elevate=approval&rules.0.type=folder_path&rules.0.path=%2Fopt&act=save";
+    site.form(Some(&cookie), &path, fields)
+        .await
+        .refused(422, "A list of 1500 rules is changed over the API");
+    let many: String = (0..=rules::MOST).map(|at| format!("&rules.{at}.type=vendor")).collect();
+    let new = format!("name=x{many}&act=save");
+    let new = site.form(Some(&cookie), "/privileged-application-lists/new", &new).await;
+    new.refused(422, "changed over the API");
+    let kept = site.get(&token, &path[1..]).await.ok();
+    assert_eq!(kept["version"], 1);
+    assert_eq!(kept["document"]["rules"].as_array().unwrap().len(), 1_500);
 }

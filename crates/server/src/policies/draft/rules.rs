@@ -54,25 +54,30 @@ impl RuleDraft {
 
 /// The rules of the draft, in order.
 pub fn all(form: &Form) -> Vec<RuleDraft> {
-    let mut numbers: Vec<usize> = form
-        .names()
-        .filter_map(|name| name.strip_prefix("rules.")?.strip_suffix(".type")?.parse().ok())
-        .filter(|number| *number < MOST_RULES)
-        .collect();
-    numbers.dedup();
     // Half-written rules refuse fields; nobody is to see that before they save.
     let mut scratch = form.clone();
     let terms = terms_of_list(form);
-    numbers.into_iter().map(|number| one(&mut scratch, number, &terms)).collect()
+    numbers(form).map(|number| one(&mut scratch, number, &terms)).collect()
+}
+
+/// The places of the rules.
+fn numbers(form: &Form) -> impl Iterator<Item = usize> {
+    form.names().filter_map(|name| name.strip_prefix("rules.")?.strip_suffix(".type")?.parse().ok())
+}
+
+/// So many rules a list may have to be edited in a browser: the page of one with more is too large to work with, and what it
+/// sends is more than this server takes. Longer ones are changed over the API.
+pub const MOST: usize = 500;
+
+/// How many rules there are.
+pub fn count(form: &Form) -> usize {
+    numbers(form).count()
 }
 
 /// What the list says, as far as it is written: limits of a rule's own begin as these.
 fn terms_of_list(form: &Form) -> Terms {
     terms::read(&mut form.clone(), "terms.").unwrap_or_default()
 }
-
-/// More rules than this in one list are made through the API.
-const MOST_RULES: usize = 1_000;
 
 fn one(form: &mut Form, number: usize, terms: &Terms) -> RuleDraft {
     let at = format!("rules.{number}");
@@ -106,7 +111,7 @@ pub fn add_recognising(form: &mut Form, recognises: Recognises, now: Timestamp) 
 
 /// The place of a rule that is added.
 fn next(form: &Form) -> usize {
-    all(form).iter().map(|rule| rule.number + 1).max().unwrap_or(0)
+    numbers(form).map(|number| number.saturating_add(1)).max().unwrap_or(0)
 }
 
 /// Takes this rule out.

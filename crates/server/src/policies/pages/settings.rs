@@ -110,6 +110,29 @@ impl SettingsPage {
     }
 }
 
+/// A list that is too long to be edited in a browser.
+#[derive(Template)]
+#[template(path = "policies/long.html")]
+struct LongPage {
+    frame: Frame,
+    kind: ListKind,
+    id: PolicyId,
+    name: Text,
+    standing: String,
+    enabled: bool,
+    rules: usize,
+}
+
+impl LongPage {
+    fn words(&self) -> &'static Words {
+        words(self.kind)
+    }
+
+    fn most(&self) -> usize {
+        rules::MOST
+    }
+}
+
 /// `GET …/new`
 pub(super) async fn new(frame: Frame, _: Administrator, kind: ListKind) -> Result<Response, Error> {
     let frame = frame.at_place(place(kind));
@@ -125,7 +148,19 @@ pub(super) async fn settings(
 ) -> Result<Response, Error> {
     let frame = frame.at_place(place(kind));
     let summary = summary(&app, &frame, kind, id).await?;
-    let mut form = match policies::find(&app, &frame.reader, id).await?.document {
+    let document = policies::find(&app, &frame.reader, id).await?.document;
+    if document.rules().len() > rules::MOST {
+        return frame.show(&LongPage {
+            frame: frame.clone(),
+            kind,
+            id,
+            name: document.name().clone(),
+            standing: standing(&summary),
+            enabled: document.enabled(),
+            rules: document.rules().len(),
+        });
+    }
+    let mut form = match document {
         Document::Privileged(list) => draft::of_privileged(&list),
         Document::List(list) => draft::of_list(&list),
     };
@@ -148,8 +183,13 @@ pub(super) async fn change(
         Some(id) => Some(summary(&app, &frame, kind, id).await?),
         None => None,
     };
+    check_length(&app, &frame, id, &form).await?;
     let act = form.text("act").to_owned();
     match act.split_once('.') {
+        Some(("choose" | "add", _)) if rules::count(&form) == rules::MOST => {
+            form.refuse("form", too_long(rules::MOST + 1));
+            return frame.refuse(&SettingsPage::of(frame.clone(), kind, stored.as_ref(), form));
+        }
         Some(("choose", word)) => from_file::choose(&mut form, word, app.now()),
         Some(("add", word)) => rules::add(&mut form, word),
         Some(("remove", number)) => rules::remove(&mut form, number),
@@ -190,9 +230,24 @@ pub(super) async fn draft(
         Some(id) => Some(summary(&app, &frame, kind, id).await?),
         None => None,
     };
+    check_length(&app, &frame, id, &form).await?;
     let refused = form.is_refused();
     let page = SettingsPage::of(frame.clone(), kind, stored.as_ref(), form);
     if refused { frame.refuse(&page) } else { frame.show(&page) }
+}
+
+/// Refuses what was sent for a list that is too long for it: rules would go lost that were never shown.
+async fn check_length(app: &App, frame: &Frame, id: Option<PolicyId>, form: &Form) -> Result<(), Error> {
+    let stored = match id {
+        Some(id) => policies::find(app, &frame.reader, id).await?.document.rules().len(),
+        None => 0,
+    };
+    let rules = stored.max(rules::count(form));
+    if rules > rules::MOST { Err(Error::invalid(too_long(rules))) } else { Ok(()) }
+}
+
+fn too_long(rules: usize) -> String {
+    format!("a list of {rules} rules is changed over the API; here, lists have up to {}", rules::MOST)
 }
 
 async fn save(
