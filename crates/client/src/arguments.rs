@@ -48,17 +48,36 @@ pub(crate) struct Run {
 
 /// The command line cannot be understood.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Usage(String);
+pub(crate) struct Usage {
+    told: String,
+    /// The command that it is about, whose own page says how it is used.
+    command: Option<&'static str>,
+}
+
+impl Usage {
+    fn new(told: impl Into<String>) -> Self {
+        Self { told: told.into(), command: None }
+    }
+
+    /// The same, of this command, if there is one of this name.
+    fn about(self, word: &OsString) -> Self {
+        Self { command: COMMANDS.into_iter().find(|command| word == command), ..self }
+    }
+}
 
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; `elevon --help` shows how it is used", self.0)
+        let told = &self.told;
+        match self.command {
+            Some(command) => write!(f, "{told}; `elevon {command} --help` shows how it is used"),
+            None => write!(f, "{told}; `elevon --help` shows how it is used"),
+        }
     }
 }
 
 impl From<lexopt::Error> for Usage {
     fn from(error: lexopt::Error) -> Self {
-        Self(match error {
+        Self::new(match error {
             lexopt::Error::MissingValue { option: Some(option) } => format!("{option} needs a value"),
             lexopt::Error::UnexpectedOption(option) => {
                 format!("there is no option {}", Text::new(option).visible())
@@ -90,11 +109,13 @@ impl Arguments {
                 Some(Long("socket")) => socket = parser.value()?.into(),
                 Some(Long("help") | Short('h')) => break Act::Help(HELP),
                 Some(Long("version") | Short('V')) => break Act::Version,
-                Some(Value(word)) => break act(&word, &mut parser, &mut socket)?,
+                Some(Value(word)) => {
+                    break act(&word, &mut parser, &mut socket).map_err(|usage| usage.about(&word))?;
+                }
                 Some(other) => return Err(other.unexpected().into()),
                 None => {
-                    return Err(Usage(
-                        "expected a command: run, explain, status, cancel, end or authorize".into(),
+                    return Err(Usage::new(
+                        "expected a command: run, explain, status, cancel, end or authorize",
                     ));
                 }
             }
@@ -102,6 +123,9 @@ impl Arguments {
         Ok(Self { socket, act })
     }
 }
+
+/// Each has a page of its own.
+const COMMANDS: [&str; 6] = ["run", "explain", "status", "cancel", "end", "authorize"];
 
 fn act(word: &OsString, parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> {
     match word.to_str() {
@@ -114,7 +138,7 @@ fn act(word: &OsString, parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Re
         Some("help") => Ok(Act::Help(HELP)),
         _ => {
             let word = Text::new(word.to_string_lossy());
-            Err(Usage(format!(
+            Err(Usage::new(format!(
                 "there is no command “{}”; to run a program elevated, type `elevon run -- PROGRAM`",
                 word.visible()
             )))
@@ -150,7 +174,7 @@ fn run(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> 
             }
             Some(Long("wait")) => Some(Wait::AtMost { span: parser.value()?.parse()? }),
             Some(Long("no-wait")) => Some(Wait::No),
-            Some(Value(_)) if component.is_some() => return Err(Usage(NO_PROGRAM.into())),
+            Some(Value(_)) if component.is_some() => return Err(Usage::new(NO_PROGRAM)),
             Some(Value(command)) => {
                 let arguments = parser.raw_args()?.collect();
                 let (wait, component) = (wait.unwrap_or(Wait::UntilDecided), false);
@@ -167,7 +191,7 @@ fn run(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> 
             Some(other) => return Err(other.unexpected().into()),
             None => {
                 let expected = "expected a program to run, as in `elevon run -- PROGRAM`";
-                let command = component.ok_or_else(|| Usage(expected.into()))?;
+                let command = component.ok_or_else(|| Usage::new(expected))?;
                 let (wait, arguments) = (wait.unwrap_or(Wait::UntilDecided), Vec::new());
                 return Ok(Act::Run(Run {
                     command,
@@ -181,7 +205,7 @@ fn run(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usage> 
             }
         };
         if wait.is_some() {
-            return Err(Usage("expected at most one of --wait and --no-wait".into()));
+            return Err(Usage::new("expected at most one of --wait and --no-wait"));
         }
         wait = next;
     }
@@ -191,7 +215,7 @@ fn as_whom(word: &OsString) -> Result<RunsAs, Usage> {
     match word.to_str() {
         Some("root") => Ok(RunsAs::Root),
         Some("self") => Ok(RunsAs::SameUser),
-        _ => Err(Usage("--as takes root or self".into())),
+        _ => Err(Usage::new("--as takes root or self")),
     }
 }
 
@@ -201,7 +225,7 @@ fn explain(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usa
         match parser.next()? {
             Some(Long("help") | Short('h')) => return Ok(Act::Help(EXPLAIN)),
             Some(Long("component")) => component = Some(parser.value()?),
-            Some(Value(_)) if component.is_some() => return Err(Usage(NO_PROGRAM.into())),
+            Some(Value(_)) if component.is_some() => return Err(Usage::new(NO_PROGRAM)),
             Some(Long("socket")) => *socket = parser.value()?.into(),
             Some(Long("json")) => json = true,
             Some(Value(command)) => {
@@ -211,7 +235,7 @@ fn explain(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, Usa
             Some(other) => return Err(other.unexpected().into()),
             None => {
                 let expected = "expected a program, as in `elevon explain -- PROGRAM`";
-                let command = component.ok_or_else(|| Usage(expected.into()))?;
+                let command = component.ok_or_else(|| Usage::new(expected))?;
                 return Ok(Act::Explain { command, arguments: Vec::new(), component: true, json });
             }
         }
@@ -234,7 +258,7 @@ fn authorize(parser: &mut lexopt::Parser, socket: &mut PathBuf) -> Result<Act, U
     }
     match <[Text; 2]>::try_from(words) {
         Ok([user, component]) => Ok(Act::Authorize { user, component, process }),
-        Err(_) => Err(Usage("expected a user and a polkit action".into())),
+        Err(_) => Err(Usage::new("expected a user and a polkit action")),
     }
 }
 
@@ -267,7 +291,7 @@ fn one_id(
             other => return Err(other.unexpected().into()),
         }
     }
-    id.map(act).ok_or_else(|| Usage(format!("expected a {what}, as `elevon status` shows it")))
+    id.map(act).ok_or_else(|| Usage::new(format!("expected a {what}, as `elevon status` shows it")))
 }
 
 const HELP: &str = "\
@@ -306,25 +330,32 @@ Options:
 Ctrl-C while waiting leaves the request pending; `elevon status` and `elevon cancel` know it. Running the same
 command again joins it.
 
-Exit status: the program's own; 128+N when it died of signal N; 124 nobody decided in the time waited for;
-125 Elevon itself failed; 126 refused, declined or not executable; 127 not found.
+Exit status: the program's own; 128+N when signal N ended it, or ended the waiting (130 for Ctrl-C); 0 for a
+component that is granted.
+124: nobody decided, in the time of `--wait` or before the request lapsed; or `--no-wait` made the request and left.
+125: nothing was decided. Elevon is not running, failed, or has no policy here yet; or the command line does not fit:
+an unknown option, more time than policy lets be asked for, `--as` against policy, no terminal to ask on.
+126: refused, declined, cancelled, withdrawn, not confirmed, changed meanwhile, or not executable.
+127: no such program or component.
 ";
 
 const EXPLAIN: &str = "\
 Say what `elevon run` would do with a program, and why. Nothing runs and nothing is asked for.
 
-Usage: elevon explain [--json] [--] PROGRAM [ARGUMENT]...
+Usage: elevon explain [OPTIONS] [--] PROGRAM [ARGUMENT]...
 
 Options:
   --component ACTION   no program, but a polkit action
-  --json          the same facts for machines
-  --socket PATH   where elevon-elevator listens [ELEVON_SOCKET]
+  --json               the same facts for machines
+  --socket PATH        where elevon-elevator listens [ELEVON_SOCKET]
+
+Exit status: 0 when there is an answer, whatever it is; else 125, 126 or 127 as `elevon run` has them.
 ";
 
 const STATUS: &str = "\
 Show my requests, grants and running applications on this computer.
 
-Usage: elevon status [--json]
+Usage: elevon status [OPTIONS]
 
 Options:
   --json          the same facts for machines
@@ -348,7 +379,10 @@ Exit status: 0 yes; 1 no; 125 Elevon itself failed.
 const CANCEL: &str = "\
 Take a request back before someone decides.
 
-Usage: elevon cancel REQUEST
+Usage: elevon cancel [OPTIONS] REQUEST
+
+Options:
+  --socket PATH   where elevon-elevator listens [ELEVON_SOCKET]
 
 REQUEST is an id as `elevon status` shows it, or as much of its beginning as no other one has.
 ";
@@ -356,7 +390,10 @@ REQUEST is an id as `elevon status` shows it, or as much of its beginning as no 
 const END: &str = "\
 Give a grant back. What runs under it ends.
 
-Usage: elevon end GRANT
+Usage: elevon end [OPTIONS] GRANT
+
+Options:
+  --socket PATH   where elevon-elevator listens [ELEVON_SOCKET]
 
 GRANT is an id as `elevon status` shows it, or as much of its beginning as no other one has.
 ";
@@ -442,7 +479,7 @@ mod tests {
             for option in
                 page.split([' ', '[', ']', '\n']).filter(|word| word.len() > 2 && word.starts_with("--"))
             {
-                let refused = parse(&[command, option]).err().map(|usage| usage.0).unwrap_or_default();
+                let refused = parse(&[command, option]).err().map(|usage| usage.told).unwrap_or_default();
                 assert!(!refused.contains("no option"), "elevon {command} {option}: {refused}");
             }
         }
@@ -455,22 +492,52 @@ mod tests {
     }
 
     #[test]
-    fn usage_errors_say_what_was_expected() {
-        for (line, told) in [
-            (&[][..], "expected a command: run, explain, status, cancel, end or authorize"),
-            (&["run", "--component", "a.b", "ls"], "a component is no program: leave out one of the two"),
-            (&["authorize", "alice"], "expected a user and a polkit action"),
-            (&["ls"], "there is no command “ls”; to run a program elevated, type `elevon run -- PROGRAM`"),
-            (&["run"], "expected a program to run, as in `elevon run -- PROGRAM`"),
-            (&["run", "--for", "30", "ls"], "“30” does not do: expected a duration such as 30m, 8h or 1h30m"),
-            (&["run", "--for"], "--for needs a value"),
-            (&["run", "--wait", "1s", "--no-wait", "ls"], "expected at most one of --wait and --no-wait"),
-            (&["run", "--nope", "ls"], "there is no option --nope"),
-            (&["run", "--as", "me", "ls"], "--as takes root or self"),
-            (&["cancel"], "expected a REQUEST, as `elevon status` shows it"),
-            (&["end", "a", "b"], "did not expect “b”"),
+    fn usage_errors_say_what_was_expected_and_where_more_is_said() {
+        for (line, told, page) in [
+            (&[][..], "expected a command: run, explain, status, cancel, end or authorize", "elevon"),
+            (&["--nope"], "there is no option --nope", "elevon"),
+            (
+                &["ls"],
+                "there is no command “ls”; to run a program elevated, type `elevon run -- PROGRAM`",
+                "elevon",
+            ),
+            (
+                &["run", "--component", "a.b", "ls"],
+                "a component is no program: leave out one of the two",
+                "elevon run",
+            ),
+            (&["run"], "expected a program to run, as in `elevon run -- PROGRAM`", "elevon run"),
+            (
+                &["run", "--for", "30", "ls"],
+                "“30” does not do: expected a duration such as 30m, 8h or 1h30m",
+                "elevon run",
+            ),
+            (&["run", "--for"], "--for needs a value", "elevon run"),
+            (
+                &["run", "--wait", "1s", "--no-wait", "ls"],
+                "expected at most one of --wait and --no-wait",
+                "elevon run",
+            ),
+            (&["run", "--nope", "ls"], "there is no option --nope", "elevon run"),
+            (&["run", "--as", "me", "ls"], "--as takes root or self", "elevon run"),
+            (&["explain"], "expected a program, as in `elevon explain -- PROGRAM`", "elevon explain"),
+            (&["status", "x"], "did not expect “x”", "elevon status"),
+            (&["cancel"], "expected a REQUEST, as `elevon status` shows it", "elevon cancel"),
+            (&["end", "a", "b"], "did not expect “b”", "elevon end"),
+            (&["authorize", "alice"], "expected a user and a polkit action", "elevon authorize"),
         ] {
-            assert_eq!(parse(line), Err(Usage(told.into())), "{line:?}");
+            let expected = format!("{told}; `{page} --help` shows how it is used");
+            assert_eq!(parse(line).map_err(|usage| usage.to_string()), Err(expected), "{line:?}");
+        }
+    }
+
+    /// Each command that is understood is told of by its own page.
+    #[test]
+    fn each_command_has_a_page() {
+        for command in COMMANDS {
+            let Ok(Act::Help(page)) = parse(&[command, "--help"]) else { panic!("no page for {command}") };
+            assert!(page.contains(&format!("Usage: elevon {command} ")), "{page}");
+            assert!(HELP.contains(&format!("\n  {command} ")), "{command}");
         }
     }
 }

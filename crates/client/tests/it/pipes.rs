@@ -115,9 +115,16 @@ fn nobody_there() {
 #[test]
 fn usage() {
     let site = Site::new();
-    for arguments in [&["nope"][..], &[], &["run"], &["run", "--nope", "id"], &["status", "x"]] {
+    for (arguments, page) in [
+        (&["nope"][..], "elevon"),
+        (&[], "elevon"),
+        (&["run"], "elevon run"),
+        (&["run", "--nope", "id"], "elevon run"),
+        (&["status", "x"], "elevon status"),
+    ] {
         let mut child = start(&site, arguments);
-        assert!(error_of(&mut child).trim_end().ends_with("`elevon --help` shows how it is used"));
+        let told = error_of(&mut child);
+        assert!(told.trim_end().ends_with(&format!("; `{page} --help` shows how it is used")), "{told}");
         assert_eq!(end_of(child).code(), Some(125));
     }
 }
