@@ -97,6 +97,9 @@ pub async fn reported(tx: &mut AnyConnection, computer: ComputerId, events: Vec<
     }
     started(tx, computer, &launches).await?;
     for (launch, at, reason, exit) in ends {
+        if sql::computer_of(tx, launch).await?.is_some_and(|owner| owner != computer) {
+            return Err(not_its_own("launch"));
+        }
         sql::end(tx, computer, launch, at, reason, exit).await?;
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::Method;
 use ed25519_dalek::SigningKey;
-use elevon_policy::event::What;
+use elevon_policy::event::{By, EndReason, Event, What};
 use elevon_policy::id::{GrantId, Version};
 use elevon_policy::lists::Covers;
 use elevon_policy::request::Approval;
@@ -13,6 +13,7 @@ use elevon_policy::text::Text;
 use elevon_policy::time::{Span, Timestamp};
 use elevon_server::auth::Role;
 use elevon_server::{audit, requests};
+use elevon_wire::chain::Record;
 use elevon_wire::channel::{EVENTS_AT_ONCE, State, TimeStatement};
 use elevon_wire::signed::{Purpose, Signed};
 use serde_json::json;
@@ -32,6 +33,7 @@ crate::on_both_engines!(
     what_others_signed_is_refused_and_recorded,
     a_copied_computer_is_found_out,
     a_computer_speaks_of_its_own_only,
+    a_computer_acts_for_no_account,
     without_a_certificate_nothing_is_said,
     the_time_is_signed_with_the_nonce,
 );
@@ -231,7 +233,25 @@ async fn a_computer_speaks_of_its_own_only(site: Site) {
     let mut local = grant.clone();
     local.id = GrantId::new(site.now(), [1; 10]);
     let launch = elevon_policy::id::LaunchId::new(site.now(), [1; 10]);
+    let foreign = computer.launches(&site, &grant).await;
+    let ended = |launch, grant| What::LaunchEnded {
+        launch,
+        grant,
+        user: alias("alice"),
+        reason: EndReason::Exited,
+        exit: None,
+    };
     for claim in [
+        ended(launch, grant.id),
+        ended(foreign, GrantId::new(site.now(), [2; 10])),
+        What::ComponentAuthorized {
+            grant: grant.id,
+            user: alias("alice"),
+            component: Text::new("org.example.act"),
+            process: None,
+            policy: grant.policy,
+            end: site.now(),
+        },
         What::RequestMade { request: Box::new(same_id) },
         What::RequestCancelled { request: id, user: alias("alice") },
         What::GrantMade { grant: Box::new(local), justification: Text::default() },
@@ -252,6 +272,20 @@ async fn a_computer_speaks_of_its_own_only(site: Site) {
         other.head = head;
     }
     assert_eq!(stored(&site, &other).await, 0);
+}
+
+async fn a_computer_acts_for_no_account(site: Site) {
+    let mut computer = Endpoint::enroll(&site, "web1").await;
+    let account = elevon_policy::id::AccountId::new(site.now(), [0; 10]);
+    for by in [By::CommandLine, By::Account { account, name: Text::new("olga") }] {
+        let head = computer.head;
+        let event = Event { by: Some(by), ..Event::new(site.now(), refused(&site)) };
+        let record = Record::encode(head, &event);
+        let record = Signed::seal_bytes(&computer.key, Purpose::Event, record);
+        computer.send(&site, &[record]).await.refused(403, "names one");
+    }
+    assert_eq!(stored(&site, &computer).await, 0);
+    computer.report(&site, refused(&site)).await;
 }
 
 async fn without_a_certificate_nothing_is_said(site: Site) {
