@@ -18,6 +18,8 @@ use crate::{grants, requests};
 pub const LEASE: Span = Span::from_days(7);
 /// How long an answer stays on the sheet.
 pub const ANSWERS: Span = Span::from_hours(24);
+/// So many answers stand on a sheet; older ones leave it early, lest a computer that asks without end makes it grow.
+const MOST_ANSWERS: i64 = 200;
 
 /// The sheet of a computer, signed, and the bundle it goes with.
 pub async fn signed(app: &App, computer: ComputerId) -> Result<(Signed, Arc<Made>), Error> {
@@ -35,7 +37,7 @@ pub async fn signed(app: &App, computer: ComputerId) -> Result<(Signed, Arc<Made
         grants: grants.in_force,
         revoking: grants.revoking,
         locks: Vec::new(),
-        answers: requests::sql::answers(&mut db, computer, now.before(ANSWERS)).await?,
+        answers: requests::sql::answers(&mut db, computer, now.before(ANSWERS), MOST_ANSWERS).await?,
         stored: audit::sql::head(&mut db, Origin::Computer(computer)).await?,
         checkpoint: audit::checkpoints::sql::witnessed(&mut db).await?,
     };

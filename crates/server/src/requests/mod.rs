@@ -11,7 +11,7 @@ use elevon_policy::grant::Grant;
 use elevon_policy::id::{ComputerId, GrantId, RequestId, Version};
 use elevon_policy::request::{Approval, ElevationRequest, LapseReason, RequestRecord, RequestState};
 use elevon_policy::text::Text;
-use elevon_policy::time::Timestamp;
+use elevon_policy::time::{Span, Timestamp};
 use serde::Serialize;
 use sqlx::AnyConnection;
 
@@ -26,6 +26,9 @@ use crate::{audit, channel, grants};
 /// So many requests of one computer may wait at once. Further ones lapse as they come: a computer that asks without end
 /// must not bury what others ask.
 const PENDING: u64 = 100;
+/// So many requests of one computer are taken in a day, whatever became of them; further ones lapse as they come as well. More
+/// than this is a program that asks and takes back, and not people.
+const IN_A_DAY: u64 = 1_000;
 /// The longest comment.
 const COMMENT: usize = 2000;
 
@@ -206,7 +209,10 @@ pub async fn made(
     }
     let deadline = asked.lapses;
     let record = RequestRecord::arrived(asked, now);
-    if sql::count_pending_of(tx, computer).await? >= PENDING {
+    let yesterday = now.before(Span::from_hours(24));
+    if sql::count_pending_of(tx, computer).await? >= PENDING
+        || sql::count_since(tx, computer, yesterday, IN_A_DAY).await? >= IN_A_DAY
+    {
         let recorded = vec![lapsed(&record.asked, LapseReason::Unanswered)];
         sql::insert(tx, &record.lapse(LapseReason::Unanswered, now)?, deadline).await?;
         return Ok(Effect { touched: true, recorded });

@@ -110,6 +110,25 @@ pub async fn count_pending_of(db: &mut AnyConnection, computer: ComputerId) -> R
     count(&row, "pending")
 }
 
+/// How many requests of a computer were made, or got another state, at this time or later, counted up to `most`.
+pub async fn count_since(
+    db: &mut AnyConnection,
+    computer: ComputerId,
+    since: Timestamp,
+    most: u64,
+) -> Result<u64, Error> {
+    let row = sqlx::query(
+        "select count(*) as asked from
+             (select id from requests where computer_id = $1 and since >= $2 limit $3) as latest",
+    )
+    .bind(computer.to_string())
+    .bind(since.millis())
+    .bind(number(most))
+    .fetch_one(db)
+    .await?;
+    count(&row, "asked")
+}
+
 /// Other requests of the same user on the same computer, or for the same bytes; the latest first.
 pub async fn before(db: &mut AnyConnection, asked: &ElevationRequest, limit: i64) -> Result<Vec<Row>, Error> {
     let rows = sqlx::query(rows!(
@@ -199,21 +218,23 @@ fn word(reason: LapseReason) -> &'static str {
     }
 }
 
-/// Answers to a computer's requests that were given at this time or later.
+/// Answers to a computer's requests that were given at this time or later, the first first; of many, the latest.
 pub async fn answers(
     db: &mut AnyConnection,
     computer: ComputerId,
     since: Timestamp,
+    limit: i64,
 ) -> Result<Vec<Answer>, Error> {
     let rows = sqlx::query(
         "select id, state, since, decision, lapse_reason, grant_id from requests
-         where computer_id = $1 and state <> 'pending' and since >= $2 order by since, id",
+         where computer_id = $1 and state <> 'pending' and since >= $2 order by since desc, id desc limit $3",
     )
     .bind(computer.to_string())
     .bind(since.millis())
+    .bind(limit)
     .fetch_all(db)
     .await?;
-    rows.iter().map(answer).collect()
+    rows.iter().rev().map(answer).collect()
 }
 
 fn answer(row: &AnyRow) -> Result<Answer, Error> {

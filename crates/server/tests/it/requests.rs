@@ -18,6 +18,7 @@ use crate::site::Site;
 
 crate::on_both_engines!(
     a_computer_that_asks_without_end_buries_nobody,
+    a_computer_that_asks_and_takes_back_is_stopped,
     approving_gives_a_grant_that_the_computer_gets,
     of_two_decisions_at_once_one_counts,
     nobody_decides_for_their_own_user,
@@ -241,6 +242,38 @@ async fn a_computer_that_asks_without_end_buries_nobody(site: Site) {
     let pending = requests::count_pending(&site.app, &site.reader()).await.unwrap();
     assert_eq!(pending, 101);
     assert_eq!(computer.sheet(&site).await.answers.len(), 30);
+}
+
+async fn a_computer_that_asks_and_takes_back_is_stopped(site: Site) {
+    let mut computer = Endpoint::enroll(&site, "web1").await;
+    let policy = site.policy(&[&computer]).await;
+    let mut last = None;
+    for _ in 0..11 {
+        let mut records = Vec::new();
+        for _ in 0..100 {
+            let request = computer.request(&site, "alice", &policy);
+            let id = request.id;
+            records.push(computer.record(&site, What::RequestMade { request: Box::new(request) }));
+            let user = alias("alice");
+            records.push(computer.record(&site, What::RequestCancelled { request: id, user }));
+            last = Some(id);
+        }
+        computer.send(&site, &records).await.ok();
+        site.later(Span::from_mins(1));
+    }
+    let row = requests::find(&site.app, &site.reader(), last.unwrap()).await.unwrap();
+    assert_eq!(row.record.lapse_reason, Some(LapseReason::Unanswered));
+    let token = site.token(Role::Auditor).await;
+    let lapsed = site.get(&token, "events?kind=request.lapsed").await.ok();
+    assert!(!lapsed["items"].as_array().unwrap().is_empty());
+    let answers = computer.sheet(&site).await.answers;
+    assert_eq!(answers.len(), 200);
+    assert!(answers.iter().any(|answer| Some(answer.request) == last), "the latest stand on it");
+    // A day later it may ask again.
+    site.later(Span::from_hours(24));
+    let id = computer.asks(&site, "alice", &policy).await;
+    let row = requests::find(&site.app, &site.reader(), id).await.unwrap();
+    assert_eq!(row.record.state, RequestState::Pending);
 }
 
 async fn pending_and_active_lists_go_on_where_they_stopped(site: Site) {
