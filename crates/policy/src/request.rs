@@ -160,12 +160,15 @@ pub struct Decider {
 }
 
 impl Decider {
-    /// Whether this user is, or counts as, the same person.
+    /// Whether this user is, or counts as, the same person. Names of accounts ignore case, and so does this: it would rather
+    /// tie one too many than let somebody decide for themselves.
     pub fn is_tied_to(&self, user: &User, computer: ComputerId) -> bool {
+        let lower = |name: &Text| name.as_untrusted().to_lowercase();
         if self.os_users.is_empty() {
-            return self.name == user.name;
+            return lower(&self.name) == lower(&user.name);
         }
-        self.os_users.iter().any(|member| member.is(user, computer))
+        let is_here = |member: &Member| member.computer.is_none_or(|only| only == computer);
+        self.os_users.iter().any(|member| is_here(member) && lower(&member.name) == lower(&user.name))
     }
 }
 

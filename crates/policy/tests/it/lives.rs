@@ -185,7 +185,9 @@ fn nobody_decides_for_themselves_unless_policy_says_so() {
     };
     let cases = [
         (account("alice", &[]), true, "the same name"),
+        (account("Alice", &[]), true, "of the same name but for case, which names of accounts ignore"),
         (account("a.smith", &[("alice", None)]), true, "tied everywhere"),
+        (account("a.smith", &[("ALICE", Some(1))]), true, "tied on this computer, written otherwise"),
         (account("a.smith", &[("alice", Some(1))]), true, "tied on this computer"),
         (account("a.smith", &[("alice", Some(2))]), false, "tied on another computer"),
         (account("alice", &[("alice-admin", None)]), false, "tied to someone else, though of the same name"),
