@@ -130,7 +130,15 @@ fn certificate(what: &str, certificate: &CertificateDer<'_>, now: Timestamp, adv
         return Finding::of(false, format!("{what}: cannot be read"));
     };
     let ends = Timestamp::from_millis(parsed.validity().not_after.timestamp().saturating_mul(1000));
+    let begins = Timestamp::from_millis(parsed.validity().not_before.timestamp().saturating_mul(1000));
     let told = format!("{what}: ends on {}", written(ends));
+    if begins > now {
+        let told = format!(
+            "{what}: not valid before {}; set the clock if it is behind; else it was ahead when this was made: {advice}",
+            written(begins)
+        );
+        return Finding::of(false, told);
+    }
     if ends <= now.after(NEAR) {
         Finding::of(false, format!("{told}; {advice}"))
     } else {

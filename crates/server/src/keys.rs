@@ -24,6 +24,8 @@ use rustls_pki_types::pem::PemObject;
 pub use self::own::Own;
 use crate::app::chance;
 
+/// So long before it is made each certificate begins, for clocks that are a little off.
+const SLACK: Span = Span::from_hours(1);
 /// How long the authority lives.
 const AUTHORITY_LIFE: Span = Span::from_days(3650);
 
@@ -61,6 +63,12 @@ pub enum KeysError {
         /// What it should hold.
         expected: &'static str,
     },
+    /// The server's own certificate is not there, or not of this authority.
+    #[error("{} is no certificate of this site; start `elevon-server serve`, which makes it", path.display())]
+    NoCertificate {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// A certificate could not be made.
     #[error("could not make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
@@ -73,6 +81,15 @@ impl Keys {
         private_folder(state_dir)?;
         private_folder(&state_dir.join("keys"))?;
         Self::read(state_dir, host_names, Some(now))
+    }
+
+    /// Reads the keys for a command that is run beside the server: as they are, but made where there are none yet. The server's
+    /// own certificate is for the server to make.
+    pub fn beside(state_dir: &Path, host_names: &[String], now: Timestamp) -> Result<Self, KeysError> {
+        match state_dir.join("keys/server.key").exists() {
+            true => Self::look(state_dir, host_names),
+            false => Self::open(state_dir, host_names, now),
+        }
     }
 
     /// Reads the keys as they are, and makes nothing.
@@ -142,7 +159,16 @@ fn authority(
         let issuer = Issuer::from_ca_cert_pem(&pem, key).map_err(|_| broken(&pem_path, "a certificate"))?;
         return Ok((pem, issuer));
     }
-    let now = make.ok_or(KeysError::Content { path: pem_path.clone(), expected: "a certificate" })?;
+    let (path, expected) = if key_path.exists() {
+        (pem_path.clone(), "a certificate")
+    } else {
+        (key_path.clone(), "a private key")
+    };
+    // Another authority in an old site would lock every computer out; of an authority that was being made for the first time
+    // when the power went, there is at most the key.
+    let Some(now) = make.filter(|_| !pem_path.exists() && !folder.join("tls.pem").exists()) else {
+        return Err(KeysError::Content { path, expected });
+    };
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.distinguished_name = named("Elevon certificate authority");
@@ -161,9 +187,8 @@ fn named(name: &str) -> DistinguishedName {
     distinguished
 }
 
-/// From an hour ago, for clocks that are a little off.
 fn lives(params: &mut CertificateParams, now: Timestamp, life: Span) {
-    let start = now.before(Span::from_hours(1));
+    let start = now.before(SLACK);
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let since_epoch = |at: Timestamp| at.since(Timestamp::from_millis(0)).std();
     params.not_before = epoch + since_epoch(start);

@@ -282,9 +282,14 @@ async fn account(config: Config, command: AccountCommand) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
+/// For a command that is run beside the server, or before there is one.
 async fn open(config: Config) -> anyhow::Result<App> {
+    let keys = Keys::beside(&config.state_dir, &config.host_names(), Clock::System.now())?;
+    open_with(config, keys).await
+}
+
+async fn open_with(config: Config, keys: Keys) -> anyhow::Result<App> {
     let clock = Clock::System;
-    let keys = Keys::open(&config.state_dir, &config.host_names(), clock.now())?;
     let db = Db::open(&config.database_url).await?;
     let app = App::new(db, clock, keys, config);
     audit::open(&app).await?;
@@ -295,7 +300,8 @@ async fn run_server(config: Config) -> anyhow::Result<ExitCode> {
     elevon_server::keys::private_folder(&config.state_dir)?;
     let _lock = Lock::take(&config.state_dir).map_err(anyhow::Error::msg)?;
     let ports = Ports::listen(config.listen, config.agents_listen).await.map_err(anyhow::Error::msg)?;
-    let app = open(config).await?;
+    let keys = Keys::open(&config.state_dir, &config.host_names(), Clock::System.now())?;
+    let app = open_with(config, keys).await?;
     say("Console", &app.config.public_url)?;
     say("Agents", &app.config.agents_address)?;
     if let Some(secret) = accounts::prepare_setup(&app).await? {

@@ -14,7 +14,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 
-use super::{KeysError, lives, named, read, write};
+use super::{KeysError, SLACK, lives, named, read, write};
 
 /// How long one lives.
 const LIFE: Span = Span::from_days(398);
@@ -48,10 +48,7 @@ impl Own {
         let stored = stored(&folder, ca)?;
         let shown = match make {
             Some(now) => in_time(stored, &folder, &host_names, ca, authority, now)?,
-            None => {
-                let path = folder.join("tls.pem");
-                stored.ok_or(KeysError::Content { path, expected: "the server's certificate" })?.1
-            }
+            None => stored.ok_or_else(|| KeysError::NoCertificate { path: folder.join("tls.pem") })?.1,
         };
         Ok(Self { folder, host_names, shown: RwLock::new(Arc::new(shown)) })
     }
@@ -84,7 +81,8 @@ impl ResolvesServerCert for Own {
     }
 }
 
-/// What is stored where that is good for long enough, or else another, which is stored then.
+/// What is stored where that is good now and for long enough, or else another, which is stored then. One that was made while
+/// the clock was ahead is not good yet, and ends later than any that is made now.
 fn in_time(
     stored: Option<(MadeFor, CertifiedKey)>,
     folder: &Path,
@@ -94,7 +92,11 @@ fn in_time(
     now: Timestamp,
 ) -> Result<CertifiedKey, KeysError> {
     match stored {
-        Some((made_for, own)) if made_for.host_names == host_names && made_for.ends > now.after(RENEW) => {
+        Some((made_for, own))
+            if made_for.host_names == host_names
+                && made_for.ends > now.after(RENEW)
+                && made_for.ends <= now.after(LIFE).after(SLACK) =>
+        {
             Ok(own)
         }
         _ => make(folder, host_names, ca, authority, now),

@@ -8,6 +8,7 @@ use elevon_policy::time::Span;
 use elevon_server::audit::checkpoints;
 use elevon_server::audit::verify::{Depth, note, verify};
 use elevon_server::auth::Role;
+use elevon_server::clock::Clock;
 use elevon_server::config::Config;
 use elevon_server::doctor::{Finding, examine};
 use elevon_server::{accounts, db};
@@ -76,6 +77,11 @@ async fn each_thing_that_is_wrong_is_told(site: Site) {
     if site.app.db.engine() == db::Engine::Postgres {
         let (good, told) = about(&findings(&site).await, "clock");
         assert!(!good && told.contains("NTP"), "{told}");
+    }
+    let behind = Clock::moved(site.now().before(Span::from_days(30)));
+    for what in ["the server's certificate", "the authority's certificate"] {
+        let (good, told) = about(&examine(site.app.config.clone(), behind.clone()).await, what);
+        assert!(!good && told.contains("not valid before"), "{told}");
     }
     site.later(Span::from_days(3640));
     let own = fs::read(site.state_dir().join("keys/tls.pem")).unwrap();

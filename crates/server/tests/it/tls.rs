@@ -1,9 +1,13 @@
 //! The two ports as they really are: TLS 1.3, and client certificates for agents.
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use elevon_policy::time::Span;
+use elevon_server::clock::Clock;
 use elevon_server::computers;
 use elevon_server::keys::Keys;
 use elevon_server::serve::{Ports, serve};
@@ -174,4 +178,73 @@ async fn the_server_renews_its_own_certificate_while_it_serves() {
     assert_eq!((again.own.certificate(), again.public()), (renewed, signing));
     stop.send_replace(true);
     tokio::time::timeout(Duration::from_secs(10), server).await.expect("it ends").unwrap().unwrap();
+}
+
+/// Everything in the folder of keys, by name.
+fn files(state: &Path) -> BTreeMap<OsString, Vec<u8>> {
+    let all = std::fs::read_dir(state.join("keys")).unwrap().map(Result::unwrap);
+    all.map(|file| (file.file_name(), std::fs::read(file.path()).unwrap())).collect()
+}
+
+fn names() -> Vec<String> {
+    vec!["localhost".to_owned()]
+}
+
+#[test]
+fn a_certificate_that_was_made_while_the_clock_was_ahead_is_made_anew() {
+    let state = tempfile::TempDir::new().unwrap();
+    let now = Clock::System.now();
+    let keys = Keys::open(state.path(), &names(), now).unwrap();
+    assert!(keys.renew(now.after(Span::from_days(365))).unwrap());
+    let ahead = keys.own.certificate();
+    assert!(keys.renew(now).unwrap());
+    let right = keys.own.certificate();
+    let (_, parsed) = x509_parser::parse_x509_certificate(&right).unwrap();
+    assert!(parsed.validity().is_valid());
+    assert_ne!(ahead, right);
+    // A clock that is set back a little is no reason.
+    assert!(!keys.renew(now.before(Span::from_mins(30))).unwrap());
+    assert_eq!(Keys::open(state.path(), &names(), now).unwrap().own.certificate(), right);
+}
+
+#[tokio::test]
+async fn a_command_beside_the_server_makes_no_keys_but_the_first() {
+    let state = tempfile::TempDir::new().unwrap();
+    let run = async |url: &'static str| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_elevon-server"));
+        command.arg("--state-dir").arg(state.path()).args(["--public-url", url]);
+        let out = command.args(["api-token", "create", "x", "--role", "auditor"]).output().await.unwrap();
+        (out.status.success(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let (done, told) = run("https://localhost:8443").await;
+    assert!(done, "{told}");
+    let before = files(state.path());
+    assert_eq!(before.len(), 6, "{:?}", before.keys());
+    let (done, told) = run("https://elsewhere.example:8443").await;
+    assert!(done, "{told}");
+    assert!(files(state.path()) == before, "other names");
+    std::fs::remove_file(state.path().join("keys/tls.pem")).unwrap();
+    let (done, told) = run("https://localhost:8443").await;
+    assert!(!done && told.contains("start `elevon-server serve`, which makes it"), "{told}");
+    assert_eq!(files(state.path()).len(), 5);
+}
+
+#[test]
+fn a_lost_authority_is_not_made_anew() {
+    let state = tempfile::TempDir::new().unwrap();
+    let now = Clock::System.now();
+    let opened = || Keys::open(state.path(), &names(), now).map(|keys| keys.ca_fingerprint());
+    let fingerprint = opened().unwrap();
+    let whole = files(state.path());
+    for lost in [&["ca.key"][..], &["ca.pem"], &["ca.key", "ca.pem"]] {
+        lost.iter().for_each(|name| std::fs::remove_file(state.path().join("keys").join(name)).unwrap());
+        let left = files(state.path());
+        let told = opened().unwrap_err().to_string();
+        assert!(told.contains(lost[0]) && told.contains("from a copy"), "{told}");
+        assert!(files(state.path()) == left, "{lost:?}");
+        for name in lost {
+            std::fs::write(state.path().join("keys").join(name), &whole[OsStr::new(name)]).unwrap();
+        }
+        assert_eq!(opened().unwrap(), fingerprint);
+    }
 }
