@@ -19,11 +19,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::error::Error;
 
 /// In order; each is applied once, all in one transaction: what both engines are told, and what each is told by itself.
-const MIGRATIONS: [(&str, Own); 4] = [
+const MIGRATIONS: [(&str, Own); 5] = [
     (include_str!("../migrations/0001_first.sql"), guards),
     (include_str!("../migrations/0002_trust.sql"), |_| ""),
     (include_str!("../migrations/0003_events.sql"), unchecked),
     (include_str!("../migrations/0004_certificates.sql"), |_| ""),
+    (include_str!("../migrations/0005_accounts.sql"), |_| ""),
 ];
 
 /// What one engine is told by itself.

@@ -33,6 +33,7 @@ crate::on_both_engines!(
     a_foreign_signature_is_found,
     the_report_goes_on_where_it_stopped,
     filters_narrow_the_report,
+    the_report_of_one_user_reads_only_their_events,
     the_csv_is_harmless_to_a_spreadsheet,
 );
 
@@ -474,6 +475,30 @@ async fn filters_narrow_the_report(site: Site) {
     assert_eq!(count("user=x'%20or%20'1'='1".into()).await, 0);
     assert_eq!(count(format!("until={}", site.now().millis())).await, 0);
     assert!(count(format!("since={}", site.now().millis())).await > 3);
+}
+
+/// The filter by user looks for the names of accounts as well.
+async fn the_report_of_one_user_reads_only_their_events(site: Site) {
+    let explained = match site.app.db.engine() {
+        Engine::Sqlite => "explain query plan",
+        // A table this small would be read as a whole.
+        Engine::Postgres => "set local enable_seqscan = off; set local enable_indexscan = off; explain",
+    };
+    let (set, explain) = explained.rsplit_once("; ").unwrap_or(("select 1", explained));
+    let sql = format!(
+        "{explain} select e.number, c.host_name from events e left join computers c on c.id = e.computer_id
+         where (e.at, e.chain, e.number) < (9, 'x', 1) and (e.user_name = 'olga' or e.account = 'olga')
+         order by e.at desc, e.chain desc, e.number desc limit 50"
+    );
+    let mut tx = site.app.db.begin().await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(set)).execute(&mut *tx).await.unwrap();
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *tx).await.unwrap();
+    let column = if site.app.db.engine() == Engine::Sqlite { 3 } else { 0 };
+    let plan: Vec<String> = rows.iter().map(|row| sqlx::Row::get(row, column)).collect();
+    let plan = plan.join("\n");
+    for index in ["events_by_user", "events_by_account"] {
+        assert!(plan.contains(index), "{plan}");
+    }
 }
 
 async fn the_csv_is_harmless_to_a_spreadsheet(site: Site) {
