@@ -64,14 +64,28 @@ impl InForce {
     }
 }
 
+/// So often the policies are read again because they changed meanwhile; each time, somebody deployed something.
+const TRIES: usize = 10;
+
 /// The present policies. They are read at most once for each policy epoch.
 pub async fn in_force(app: &App, db: &mut AnyConnection) -> Result<Arc<InForce>, Error> {
-    let epoch = sql::epoch(db).await?;
+    let mut epoch = sql::epoch(db).await?;
     let kept = app.bundles.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some(kept) = kept.filter(|kept| kept.epoch == epoch) {
         return Ok(kept);
     }
-    let read = Arc::new(InForce { epoch, deployments: read(db).await?, made: Mutex::default() });
+    // Each statement may see another moment: what was read is of one epoch if that is still the same behind it.
+    let mut deployments = Err(Error::Conflict("the policies in force keep changing; try again".into()));
+    for _ in 0..TRIES {
+        let these = read(db).await?;
+        let behind = sql::epoch(db).await?;
+        if behind == epoch {
+            deployments = Ok(these);
+            break;
+        }
+        epoch = behind;
+    }
+    let read = Arc::new(InForce { epoch, deployments: deployments?, made: Mutex::default() });
     let mut kept = app.bundles.0.lock().unwrap_or_else(PoisonError::into_inner);
     if kept.as_ref().is_none_or(|kept| kept.epoch < epoch) {
         *kept = Some(Arc::clone(&read));
@@ -92,7 +106,8 @@ async fn read(db: &mut AnyConnection) -> Result<Vec<Deployment>, Error> {
     }
     let mut deployments = Vec::new();
     for sql::Deployed { kind, policy, document } in sql::deployed(db).await? {
-        let (computers, members) = groups.remove(&policy).unwrap_or_default();
+        // No group would mean all computers and everyone; nothing is ever deployed so.
+        let Some((computers, members)) = groups.remove(&policy) else { continue };
         let users = match members {
             None => DeployedTo::Everyone,
             Some(members) => {

@@ -26,6 +26,7 @@ crate::on_both_engines!(
     without_news_the_wait_ends_empty,
     a_state_that_differs_is_answered_at_once,
     one_bundle_serves_all_with_the_same_deployments,
+    what_is_deployed_to_no_group_is_on_no_computer,
     deploying_writes_no_row_per_computer,
     retried_events_are_stored_once,
     a_gap_is_told_and_nothing_is_stored,
@@ -103,6 +104,23 @@ async fn one_bundle_serves_all_with_the_same_deployments(site: Site) {
         first.bundle.as_ref().unwrap().open(&one.server, Purpose::Bundle).unwrap();
     assert_eq!(bundle.privileged_application_lists.len(), 1);
     assert_eq!(one.sheet(&site).await.bundle, first.bundle.unwrap().digest());
+}
+
+/// As it would be read where its groups were not there yet, and it was.
+async fn what_is_deployed_to_no_group_is_on_no_computer(site: Site) {
+    let (computer, other) = (Endpoint::enroll(&site, "web1").await, Endpoint::enroll(&site, "web2").await);
+    site.policy(&[&computer]).await;
+    let lists = async |computer: &Endpoint| {
+        let bundle = computer.state(&site).await.bundle.unwrap();
+        let bundle: elevon_policy::bundle::Bundle = bundle.open(&computer.server, Purpose::Bundle).unwrap();
+        bundle.privileged_application_lists.len()
+    };
+    assert_eq!((lists(&computer).await, lists(&other).await), (1, 0));
+    let mut tx = site.app.db.begin().await.unwrap();
+    sqlx::raw_sql("delete from deployment_groups").execute(&mut *tx).await.unwrap();
+    elevon_server::channel::sql::next_epoch(&mut tx).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!((lists(&computer).await, lists(&other).await), (0, 0));
 }
 
 async fn deploying_writes_no_row_per_computer(site: Site) {
