@@ -20,6 +20,7 @@ pub fn document() -> Value {
     }
     let mut schemas = schemas();
     trial_schemas(&mut schemas);
+    stored_schemas(&mut schemas);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -61,7 +62,7 @@ fn operation(method: &str, path: &str, needs: Needs) -> Value {
         None => json!({ "description": said.summary }),
     };
     operation["responses"][said.status] = answer;
-    let mut parameters: Vec<Value> = said.query.iter().map(|(name, kind)| query(name, kind)).collect();
+    let mut parameters: Vec<Value> = said.query.iter().map(|(name, kind)| query(name, kind, path)).collect();
     if path.contains("{id}") {
         parameters.push(json!({ "name": "id", "in": "path", "required": true, "schema": reference("Id") }));
     }
@@ -107,6 +108,13 @@ fn say(method: &str, path: &str) -> Said {
     };
     let json = |schema: Value| Some(("application/json", schema));
     let said = |summary: String, status, answer, body, query| Said { summary, status, answer, body, query };
+    // A list's answers say more than the document that is sent, or less.
+    let (listed, stored, saved) = match schema {
+        "PrivilegedApplicationList" => ("ListSummary", "StoredPrivilegedApplicationList", "Saved"),
+        "ApplicationList" => ("ListSummary", "StoredApplicationList", "Saved"),
+        "CustomGroup" => ("StoredGroup", "StoredGroup", "SavedGroup"),
+        other => (other, other, "Saved"),
+    };
     let (singular, plural) = (thing.trim_end_matches('s').replace('-', " "), thing.replace('-', " "));
     match (method, parts.as_slice()) {
         (_, ["openapi.json"]) => said("this document".into(), "200", json(reference("Document")), None, &[]),
@@ -163,9 +171,13 @@ fn say(method: &str, path: &str) -> Said {
         (_, [_, _, "launches"]) => {
             said("the launches under it".into(), "200", json(listing("Launch")), None, &[])
         }
-        (_, [_, _, "approve"]) => {
-            said("approve it: a grant results".into(), "200", json(reference("Grant")), Some("Approve"), &[])
-        }
+        (_, [_, _, "approve"]) => said(
+            "approve it: a grant results".into(),
+            "200",
+            json(reference("SignedGrant")),
+            Some("Approve"),
+            &[],
+        ),
         (_, [_, _, "decline"]) => {
             said("decline it".into(), "200", json(reference("Request")), Some("Comment"), &[])
         }
@@ -187,18 +199,16 @@ fn say(method: &str, path: &str) -> Said {
         ("GET", ["requests" | "grants"]) => {
             said(format!("a part of the {plural}"), "200", json(listing(schema)), None, WHICH)
         }
-        ("GET", [_]) => said(format!("all {plural}"), "200", json(listing(schema)), None, &[]),
-        ("POST", [_]) => {
-            said(format!("a new {singular}"), "201", json(reference("Saved")), Some(schema), &[])
-        }
+        ("GET", [_]) => said(format!("all {plural}"), "200", json(listing(listed)), None, &[]),
+        ("POST", [_]) => said(format!("a new {singular}"), "201", json(reference(saved)), Some(schema), &[]),
         ("PUT", [_, _]) => said(
             format!("the next version of a {singular}"),
             "200",
-            json(reference("Saved")),
+            json(reference(saved)),
             Some(schema),
             &[],
         ),
-        _ => said(format!("one {singular}"), "200", json(reference(schema)), None, &[]),
+        _ => said(format!("one {singular}"), "200", json(reference(stored)), None, &[]),
     }
 }
 
@@ -218,8 +228,8 @@ const FILTER: &[(&str, &str)] = &[
     ("grant", "Id"),
 ];
 
-fn query(name: &str, kind: &str) -> Value {
-    json!({ "name": name, "in": "query", "required": name == "grant" && kind == "Id", "schema": reference(kind) })
+fn query(name: &str, kind: &str, path: &str) -> Value {
+    json!({ "name": name, "in": "query", "required": path == "/api/v1/launches", "schema": reference(kind) })
 }
 
 fn needed(needs: Needs) -> &'static str {
@@ -339,8 +349,8 @@ fn schemas() -> Value {
             "state": { "enum": ["pending", "approved", "declined", "cancelled", "lapsed"] },
             "host_name": text, "policy_name": text,
         })),
-        "Grant": object(json!([]), json!({
-            "grant": open("the grant as it is signed"), "version": version, "since": time,
+        "Grant": object(json!(["grant", "version", "since", "state"]), json!({
+            "grant": reference("SignedGrant"), "version": version, "since": time,
             "state": { "enum": ["scheduled", "active", "expired", "ended", "revoking", "revoked", "failed"] },
         })),
         "Launch": open("one execution under a grant"),
@@ -373,6 +383,56 @@ fn schemas() -> Value {
         "NewPassword": object(json!(["password"]), json!({ "password": { "type": "string", "minLength": 12 } })),
         "Token": object(json!([]), json!({ "id": id, "token": text, "secret": text })),
     })
+}
+
+/// What is stored, as it is answered; apart from the others for the same reason as those below.
+fn stored_schemas(schemas: &mut Value) {
+    let object = |required: &[&str], properties: Value| json!({ "type": "object", "required": required, "properties": properties });
+    let open = |description: &str| json!({ "type": "object", "description": description });
+    let (id, time, text, version) =
+        (reference("Id"), reference("Time"), reference("Word"), reference("Version"));
+    schemas["SignedGrant"] = object(
+        &["id", "version", "computer", "user", "application", "arguments", "ends", "policy"],
+        json!({
+            "id": id, "version": version, "computer": id, "user": open("uid and name"),
+            "application": open("which bytes, where"), "arguments": open("exactly these, or any"),
+            "ends": open("when, or how long after the first launch"), "policy": open("the list it was given under"),
+        }),
+    );
+    schemas["SavedGroup"] = object(&["id", "version"], json!({ "id": id, "version": version }));
+    schemas["StoredGroup"] = schemas["CustomGroup"].clone();
+    schemas["StoredGroup"]["required"] = json!(["id", "version", "name", "members"]);
+    let summary = [
+        "id",
+        "kind",
+        "name",
+        "version",
+        "enabled",
+        "deployed_version",
+        "computers_total",
+        "computers_current",
+    ];
+    let properties = json!({
+        "id": id, "name": text, "version": version, "enabled": { "type": "boolean" },
+        "kind": { "enum": ["privileged_application_list", "allowlist", "blocklist"] },
+        "deployed_version": { "type": ["integer", "null"] },
+        "computers_total": { "type": "integer" },
+        "computers_current": { "type": "integer", "description": "how many of them hold the version that is deployed" },
+    });
+    schemas["ListSummary"] = object(&summary, properties.clone());
+    for (stored, document) in [
+        ("StoredPrivilegedApplicationList", "PrivilegedApplicationList"),
+        ("StoredApplicationList", "ApplicationList"),
+    ] {
+        let mut properties = properties.clone();
+        properties["document"] = reference(document);
+        properties["deployment"] = json!({
+            "type": ["object", "null"], "required": ["version", "deployed", "groups"],
+            "properties": { "version": version, "deployed": time, "groups": { "type": "array", "items": id } },
+        });
+        let required = [&summary[..], &["document", "deployment"]].concat();
+        schemas[stored] = object(&required, properties);
+    }
 }
 
 /// Apart from the others: so much in one document of the macro is more than it takes.
