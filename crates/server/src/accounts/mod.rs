@@ -132,17 +132,21 @@ struct Attempt {
 
 impl Attempt {
     fn of(key: &str, address: Option<IpAddr>) -> Self {
-        // Whoever has one address of version 6 has all that begin alike.
-        let address = match address {
+        // Whoever has one address of version 6 has all that begin alike; of version 4, it may come written as one of version 6.
+        let address = match address.map(|address| address.to_canonical()) {
             Some(IpAddr::V6(address)) => {
                 address.segments().iter().take(4).map(|it| format!("{it:x}:")).collect()
             }
             Some(IpAddr::V4(address)) => address.to_string(),
             None => String::new(),
         };
+        // Anybody can try any name: none may read like an address, or like a name from there.
         Self {
-            from_one: (format!("{key}@{address}"), FAILURES_FROM_ONE),
-            from_all: [(key.to_owned(), FAILURES_FROM_ALL), (format!("@@{address}"), FAILURES_FROM_ALL)],
+            from_one: (format!("both {address} {key}"), FAILURES_FROM_ONE),
+            from_all: [
+                (format!("name {key}"), FAILURES_FROM_ALL),
+                (format!("address {address}"), FAILURES_FROM_ALL),
+            ],
         }
     }
 

@@ -1,5 +1,9 @@
 //! Setting up, signing in, tokens.
 
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{Request, header};
 use elevon_policy::text::Text;
@@ -16,6 +20,12 @@ crate::on_both_engines!(
     a_session_ends_when_idle_when_old_and_when_signed_out,
     a_wrong_password_and_an_unknown_name_are_told_alike,
     too_many_failures_have_to_wait,
+    failures_at_once_get_no_further,
+    one_address_cannot_try_many_names,
+    addresses_are_told_apart_whatever_names_are_tried,
+    another_password_while_the_old_one_is_looked_at_lets_nobody_in,
+    what_strangers_send_is_short,
+    a_token_that_a_token_made_is_no_freer,
     a_password_is_stored_as_argon2id,
     other_sites_cannot_send_with_a_cookie,
     accounts_are_made_by_owners,
@@ -103,6 +113,164 @@ async fn too_many_failures_have_to_wait(site: Site) {
     sign_in(PASSWORD, 2).await.expect("from elsewhere the owner still gets in");
     site.later(Span::from_mins(15));
     sign_in(PASSWORD, 1).await.unwrap();
+}
+
+/// Tries to sign in with a wrong password, all at once; gives how many were looked at.
+async fn fail(site: &Site, tries: impl Iterator<Item = (String, IpAddr)>) -> usize {
+    let tries = tries.map(|(name, address)| {
+        let app = site.app.clone();
+        tokio::spawn(async move {
+            accounts::sign_in(&app, &Text::new(name), "wrong", Some(address)).await.unwrap_err()
+        })
+    });
+    let mut looked_at = 0;
+    for tried in tries.collect::<Vec<_>>() {
+        match tried.await.unwrap() {
+            Error::Unauthenticated(_) => looked_at += 1,
+            Error::TooMany(sentence) => assert!(sentence.contains("quarter of an hour"), "{sentence}"),
+            other => panic!("{other}"),
+        }
+    }
+    looked_at
+}
+
+async fn recorded_failures(site: &Site) -> i64 {
+    let mut db = site.app.db.read().await.unwrap();
+    let sql = "select count(*) from events where kind = 'account.sign_in_failed'";
+    sqlx::query_scalar(sql).fetch_one(&mut *db).await.unwrap()
+}
+
+async fn failures_at_once_get_no_further(site: Site) {
+    set_up(&site).await;
+    let here = IpAddr::from([192, 0, 2, 1]);
+    assert_eq!(fail(&site, std::iter::repeat_n(("olga".to_owned(), here), 50)).await, 10);
+    assert_eq!(recorded_failures(&site).await, 10);
+    let right = accounts::sign_in(&site.app, &Text::new("olga"), PASSWORD, Some(here)).await;
+    assert!(matches!(right, Err(Error::TooMany(_))), "{right:?}");
+}
+
+async fn one_address_cannot_try_many_names(site: Site) {
+    set_up(&site).await;
+    let here = IpAddr::from([192, 0, 2, 1]);
+    let mut looked_at = 0;
+    for round in 0..3 {
+        looked_at += fail(&site, (0..50).map(|at| (format!("name{round}x{at}"), here))).await;
+    }
+    assert_eq!(looked_at, 100);
+    assert_eq!(recorded_failures(&site).await, 100);
+    let sign_in = async |last| {
+        let address = IpAddr::from([192, 0, 2, last]);
+        accounts::sign_in(&site.app, &Text::new("olga"), PASSWORD, Some(address)).await
+    };
+    assert!(matches!(sign_in(1).await, Err(Error::TooMany(_))));
+    sign_in(2).await.unwrap();
+    site.later(Span::from_mins(15));
+    sign_in(1).await.unwrap();
+}
+
+async fn addresses_are_told_apart_whatever_names_are_tried(site: Site) {
+    set_up(&site).await;
+    // One socket for both versions gives addresses of version 4 so.
+    let mapped = |last| IpAddr::from(std::net::Ipv4Addr::new(192, 0, 2, last).to_ipv6_mapped());
+    fail(&site, std::iter::repeat_n(("olga".to_owned(), mapped(1)), 10)).await;
+    let sign_in =
+        async |address| accounts::sign_in(&site.app, &Text::new("olga"), PASSWORD, Some(address)).await;
+    assert!(matches!(sign_in(mapped(1)).await, Err(Error::TooMany(_))));
+    assert!(matches!(sign_in(IpAddr::from([192, 0, 2, 1])).await, Err(Error::TooMany(_))));
+    sign_in(mapped(2)).await.unwrap();
+    // Whoever has one address of version 6 has its neighbours.
+    let six = |last| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, last]);
+    fail(&site, (0..10).map(|at| ("olga".to_owned(), six(at)))).await;
+    assert!(matches!(sign_in(six(99)).await, Err(Error::TooMany(_))));
+    // Nobody shuts others out by a name that reads like them.
+    for name in ["olga@192.0.2.3", "@@192.0.2.3", "both 192.0.2.3 olga", "address 192.0.2.3"] {
+        fail(&site, std::iter::repeat_n((name.to_owned(), IpAddr::from([192, 0, 2, 4])), 12)).await;
+    }
+    sign_in(IpAddr::from([192, 0, 2, 3])).await.unwrap();
+}
+
+/// Turns to hash are taken in order: another password, the test, and signing in with the old one.
+async fn another_password_while_the_old_one_is_looked_at_lets_nobody_in(site: Site) {
+    set_up(&site).await;
+    let owner = site.token(Role::Owner).await;
+    let id = site.get(&owner, "accounts").await.ok()["items"][0]["id"].as_str().unwrap().to_owned();
+    let hashing = Arc::clone(&site.app.hashing);
+    let wait = async |left| {
+        while site.app.to_be_hashed.available_permits() != left {
+            tokio::task::yield_now().await;
+        }
+    };
+    let all = site.app.to_be_hashed.available_permits();
+    let held = Arc::clone(&hashing).acquire_many_owned(2).await.unwrap();
+    let (app, by) = (site.app.clone(), site.owner());
+    let change = tokio::spawn(async move {
+        accounts::change_password(&app, &by, id.parse().unwrap(), "another long password").await
+    });
+    wait(all - 1).await;
+    let mut next = Box::pin(hashing.acquire_many_owned(2));
+    std::future::poll_fn(|context| {
+        assert!(next.as_mut().poll(context).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
+    let app = site.app.clone();
+    let sign_in =
+        tokio::spawn(async move { accounts::sign_in(&app, &Text::new("olga"), PASSWORD, None).await });
+    wait(all - 2).await;
+    drop(held);
+    let held = next.await.unwrap();
+    change.await.unwrap().unwrap();
+    drop(held);
+    let old = sign_in.await.unwrap();
+    assert!(matches!(old, Err(Error::Unauthenticated(_))), "{old:?}");
+    let mut db = site.app.db.read().await.unwrap();
+    let sessions: i64 =
+        sqlx::query_scalar("select count(*) from sessions").fetch_one(&mut *db).await.unwrap();
+    assert_eq!(sessions, 0);
+}
+
+async fn what_strangers_send_is_short(site: Site) {
+    set_up(&site).await;
+    let long = "x".repeat(1 << 20);
+    let fields = |password: &str| format!("name=olga&password={password}");
+    assert_eq!(site.form(None, "/sign-in", &fields(&long)).await.status, 413);
+    assert_eq!(site.form(None, "/sign-in", &fields(&long[..60_000])).await.status, 422);
+    let enroll = async |host_name: &str| {
+        let (body, ..) = crate::endpoint::enrollment("no token", host_name);
+        let method = axum::http::Method::POST;
+        crate::endpoint::send(&site, None, method, "/channel/v1/enroll", Some(body)).await.status
+    };
+    assert_eq!(enroll(&long).await, 413);
+    assert_eq!(enroll("web1").await, 403);
+}
+
+async fn a_token_that_a_token_made_is_no_freer(site: Site) {
+    let session = set_up(&site).await;
+    let request = Request::post("/api/v1/api-tokens")
+        .header(header::COOKIE, format!("__Host-elevon={session}"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(json!({ "name": "hers", "role": "owner" }).to_string()));
+    let hers = site.send(request.unwrap()).await.ok()["secret"].as_str().unwrap().to_owned();
+    let made = json!({ "name": "its", "role": "owner" });
+    let its = site.post(&hers, "api-tokens", made).await.ok()["secret"].as_str().unwrap().to_owned();
+
+    let mut computer = crate::endpoint::Endpoint::enroll(&site, "web1").await;
+    let policy = site.policy(&[&computer]).await;
+    let id = computer.asks(&site, "olga", &policy).await;
+    let approve = json!({ "seen": 1, "duration": "15m" });
+    for token in [&hers, &its] {
+        let answer = site.post(token, &format!("requests/{id}/approve"), approve.clone()).await;
+        answer.refused(403, "their own account");
+    }
+    let other = json!({ "name": "peter", "role": "owner", "password": PASSWORD });
+    let peter = site.post(&its, "accounts", other).await.ok()["id"].clone();
+    let accounts = site.get(&its, "accounts").await.ok();
+    let olga = accounts["items"].as_array().unwrap().iter().find(|row| row["id"] != peter).unwrap();
+    let olga = olga["id"].as_str().unwrap().parse().unwrap();
+    accounts::disable(&site.app, &site.owner(), olga).await.unwrap();
+    for token in [&hers, &its] {
+        assert_eq!(site.get(token, "groups").await.status, 401);
+    }
 }
 
 async fn a_password_is_stored_as_argon2id(site: Site) {
