@@ -159,16 +159,13 @@ fn authority(
         let issuer = Issuer::from_ca_cert_pem(&pem, key).map_err(|_| broken(&pem_path, "a certificate"))?;
         return Ok((pem, issuer));
     }
-    let (path, expected) = if key_path.exists() {
-        (pem_path.clone(), "a certificate")
-    } else {
-        (key_path.clone(), "a private key")
-    };
-    // Another authority in an old site would lock every computer out; of an authority that was being made for the first time
-    // when the power went, there is at most the key.
-    let Some(now) = make.filter(|_| !pem_path.exists() && !folder.join("tls.pem").exists()) else {
-        return Err(KeysError::Content { path, expected });
-    };
+    // Another authority in place of one of which a part went lost would lock every computer out. Whoever wants another takes
+    // both parts away; and of one that was being made for the first time when the power went, there is at most the key.
+    if pem_path.exists() {
+        return Err(KeysError::Content { path: key_path, expected: "a private key" });
+    }
+    let make = make.filter(|_| !key_path.exists() || !folder.join("tls.pem").exists());
+    let now = make.ok_or(KeysError::Content { path: pem_path.clone(), expected: "a certificate" })?;
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.distinguished_name = named("Elevon certificate authority");
