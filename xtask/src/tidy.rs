@@ -55,7 +55,7 @@ type Rule = fn(&[File]) -> Result<Vec<Finding>>;
 const RULES: [(&str, Rule); 8] = [
     ("who may depend on whom", arrows::check),
     ("the pure crates are pure", source::check_pure),
-    ("unsafe code in one file", unsafety::check),
+    ("unsafe code where it belongs", unsafety::check),
     ("SQL where it belongs", sql::check),
     ("names", names::check),
     ("documents", documents::check),

@@ -1,4 +1,4 @@
-//! The only `unsafe` of the repository: the few system calls that have no safe wrapper, and below it PAM's own library. Each
+//! The `unsafe` of the repository: the few system calls that have no safe wrapper, and below it PAM's own library. Each
 //! function is one call, or a few that belong together, and says what it relies on.
 #![allow(unsafe_code)]
 

@@ -138,8 +138,8 @@ impl Bounds {
             }
         };
         // Full root, the only one without a list of capabilities, has all of them.
-        let capabilities = wider.capabilities.is_empty() && !wider.is_contained()
-            || self.capabilities.is_within(wider.capabilities);
+        let all = |bounds: &Self| bounds.capabilities.is_empty() && !bounds.is_contained();
+        let capabilities = all(wider) || !all(self) && self.capabilities.is_within(wider.capabilities);
         contained
             && capabilities
             && self.children >= wider.children
@@ -392,6 +392,8 @@ mod tests {
         let some = contained(&["/srv/a", "/srv/b"], "net_raw chown");
         assert!(full.is_within(&full) && some.is_within(&full) && some.is_within(&some));
         assert!(!full.is_within(&some));
+        let same_user = Bounds { capabilities: "chown".parse().expect("known"), ..Bounds::default() };
+        assert!(same_user.is_within(&full) && !full.is_within(&same_user), "full root has all of them");
         assert!(contained(&["/srv/a/deep"], "net_raw").is_within(&some));
         assert!(!contained(&["/srv/ab"], "net_raw").is_within(&some), "a name that begins alike is another");
         assert!(!contained(&["/srv"], "").is_within(&some));
