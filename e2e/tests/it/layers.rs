@@ -126,7 +126,7 @@ fn without_a_control_group_the_other_layers_end_the_tree() -> Result<()> {
     let mut asking = scene.site.elevon(&scene.site.alice, &asks)?;
     asking.arg(&heart.0);
     let mut nsenter = Command::new("nsenter");
-    nsenter.args(["--target", &pid, "--mount"]).arg(format!("--wd={}", scene.site.alice.home.display()));
+    nsenter.args(["--target", &pid, "--mount"]).arg(format!("--wdns={}", scene.site.alice.home.display()));
     let mut waiting = Program::start("elevon", &mut wrap(nsenter, &asking), &scene.site.tree.join("logs"))?;
     let request = scene.site.api.pending("stubborn").with_context(|| waiting.log())?;
     scene.approver.approve(&request, None, "")?;
@@ -188,7 +188,9 @@ fn an_audit_that_cannot_be_written_stops_everything() -> Result<()> {
     if scene.site.start_elevator_as(&mut command).is_ok() {
         let pid = scene.site.elevator.as_ref().context("it runs")?.pid().as_raw_nonzero().to_string();
         let mut nsenter = Command::new("nsenter");
-        nsenter.args(["--target", &pid, "--mount"]).arg(format!("--wd={}", scene.site.alice.home.display()));
+        nsenter
+            .args(["--target", &pid, "--mount"])
+            .arg(format!("--wdns={}", scene.site.alice.home.display()));
         let good = scene.site.install("free", "good")?;
         let mut asking = scene.site.elevon(&scene.site.alice, &["run", "--"])?;
         asking.arg(good);

@@ -13,6 +13,7 @@ use elevon_policy::event::Layers;
 use elevon_policy::lists::RunsAs;
 use elevon_policy::time::Span;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, wait};
 use rustix::time::Timespec;
 
@@ -49,7 +50,7 @@ fn find_cgroups() -> Option<PathBuf> {
 /// The cgroup (version 2) below which this process may make others, by its number or as `self`: its own or, where it was given a
 /// leaf there, the one above (systemd: `Delegate=yes`, `DelegateSubgroup=elevator`).
 pub(crate) fn delegated(process: &str) -> Option<PathBuf> {
-    let mount = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    let mount = std::fs::read_to_string(format!("/proc/{process}/mounts")).ok()?;
     let mount = mount.lines().find_map(|line| {
         let mut fields = line.split(' ');
         let (folder, kind) = (fields.nth(1)?, fields.next()?);
@@ -60,9 +61,17 @@ pub(crate) fn delegated(process: &str) -> Option<PathBuf> {
     Some(mount.join(own.parent().filter(|_| own.ends_with(LEAF)).unwrap_or(own)))
 }
 
+/// What a process was delegated, as it sees it itself; nothing where it cannot be written to there.
+pub(crate) fn writable_to(process: &str) -> Option<PathBuf> {
+    let folder = delegated(process)?;
+    let seen =
+        Path::new("/proc").join(process).join("root").join(folder.strip_prefix("/").unwrap_or(&folder));
+    access(&seen, Access::WRITE_OK).is_ok().then_some(seen)
+}
+
 /// Whether an elevator that runs as this process makes them. Only looks.
 pub(crate) fn are_made_by(process: &str) -> bool {
-    delegated(process).is_some_and(|folder| folder.join(FOLDER).join("cgroup.kill").exists())
+    writable_to(process).is_some_and(|folder| folder.join(FOLDER).join("cgroup.kill").exists())
 }
 
 /// Removes the folder of the cgroups, if no launch is left in it.

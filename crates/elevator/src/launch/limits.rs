@@ -45,7 +45,7 @@ pub(crate) fn layers(limits: Limits) -> (Option<LimitLayer>, Option<LimitLayer>)
 /// Whether an elevator that runs as this process can limit processes, and memory. Only looks.
 pub(crate) fn controllers(process: &str) -> (bool, bool) {
     let there = |kind| {
-        containment::delegated(process).is_some_and(|above| may_pass_on(&above, kind))
+        containment::writable_to(process).is_some_and(|above| may_pass_on(&above, kind))
             || own_folder(kind, process).is_some()
     };
     (there("pids"), there("memory"))
