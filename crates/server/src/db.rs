@@ -3,6 +3,7 @@
 //! Order of locks, so that no two transactions wait for each other: a computer's row or chain first, then its requests
 //! and grants, the server's own chain last.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
@@ -70,6 +71,29 @@ pub struct Tx {
 impl Db {
     /// Connects and migrates. `url` is `sqlite:PATH` or `postgres://…`; an SQLite file is made where there is none.
     pub async fn open(url: &str) -> Result<Self, Error> {
+        let db = Self::connect(url, "rwc").await?;
+        db.migrate().await?;
+        Ok(db)
+    }
+
+    /// Connects to a database as it is: one that is missing is not made, and an older one not migrated.
+    pub async fn look(url: &str) -> Result<Self, Error> {
+        let db = Self::connect(url, "rw").await?;
+        let mut reader = db.read().await?;
+        match migrations(&mut reader).await?.cmp(&MIGRATIONS.len()) {
+            Ordering::Equal => {}
+            Ordering::Greater => return Err(newer()),
+            Ordering::Less => {
+                return Err(Error::invalid(
+                    "it is as an older version of Elevon left it; the next start of `elevon-server serve` brings it up to date",
+                ));
+            }
+        }
+        drop(reader);
+        Ok(db)
+    }
+
+    async fn connect(url: &str, mode: &str) -> Result<Self, Error> {
         sqlx::any::install_default_drivers();
         let engine = match url.split(':').next() {
             Some("sqlite") => Engine::Sqlite,
@@ -81,7 +105,7 @@ impl Db {
             }
         };
         let url = match engine {
-            Engine::Sqlite if !url.contains('?') => format!("{url}?mode=rwc"),
+            Engine::Sqlite if !url.contains('?') => format!("{url}?mode={mode}"),
             _ => url.to_owned(),
         };
         let pool = AnyPoolOptions::new()
@@ -95,9 +119,7 @@ impl Db {
             .connect(&url)
             .await
             .map_err(|error| Error::internal("opening the database", error))?;
-        let db = Self { pool, engine, turn: Arc::new(Semaphore::new(1)) };
-        db.migrate().await?;
-        Ok(db)
+        Ok(Self { pool, engine, turn: Arc::new(Semaphore::new(1)) })
     }
 
     /// The address of the SQLite file in this folder.
@@ -181,13 +203,9 @@ impl Db {
         sqlx::raw_sql("create table if not exists migrations (number bigint primary key)")
             .execute(&mut *tx)
             .await?;
-        let done: i64 =
-            sqlx::query("select count(*) from migrations").fetch_one(&mut *tx).await?.try_get(0)?;
-        let done = usize::try_from(done).unwrap_or(usize::MAX);
+        let done = migrations(&mut tx).await?;
         if done > MIGRATIONS.len() {
-            return Err(Error::invalid(
-                "this database was written by a newer version of Elevon; start that version instead",
-            ));
+            return Err(newer());
         }
         for (number, (both, own)) in (1i64..).zip(MIGRATIONS).skip(done) {
             sqlx::raw_sql(both).execute(&mut *tx).await?;
@@ -196,6 +214,16 @@ impl Db {
         }
         tx.commit().await
     }
+}
+
+/// How many were done.
+async fn migrations(connection: &mut AnyConnection) -> Result<usize, Error> {
+    let done: i64 = sqlx::query("select count(*) from migrations").fetch_one(connection).await?.try_get(0)?;
+    Ok(usize::try_from(done).unwrap_or(usize::MAX))
+}
+
+fn newer() -> Error {
+    Error::invalid("this database was written by a newer version of Elevon; start that version instead")
 }
 
 /// Whether a connection can be used again. A database that is full or gone rolls back by itself, and so refuses to do it once

@@ -72,7 +72,7 @@ pub async fn examine(config: Config, clock: Clock) -> Vec<Finding> {
         "set up a new site and enroll the computers there",
     ));
     findings.push(Finding::of(true, format!("agents: reach this server at {}", config.agents_address)));
-    let db = match Db::open(&config.database_url).await {
+    let db = match Db::look(&config.database_url).await {
         Ok(db) => db,
         Err(error) => {
             let cause = match &error {

@@ -17,7 +17,7 @@ use elevon_policy::lists::{Durations, JustificationNeeded, RunsAs};
 use elevon_policy::sheet::AnswerOutcome;
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::{Span, Timestamp};
-use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::display::Cookie;
@@ -85,34 +85,49 @@ const MOST_ARGUMENTS: usize = 256 << 10;
 /// More variables than there are that may matter.
 const MOST_VARIABLES: usize = 256;
 
-/// So many elements and no more: empty ones take far more room in memory than in a message.
+/// No more than an honest client sends: empty elements take far more room in memory than in a message.
 fn at_most<'de, D, T, const MOST: usize>(from: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
 {
-    struct Few<T, const MOST: usize>(PhantomData<T>);
+    let (few, more) = from.deserialize_seq(First::<T>(MOST, PhantomData))?;
+    if more { Err(D::Error::custom(format_args!("there are more than {MOST} elements"))) } else { Ok(few) }
+}
 
-    impl<'de, T: Deserialize<'de>, const MOST: usize> Visitor<'de> for Few<T, MOST> {
-        type Value = Vec<T>;
+/// The first ones, where the others would be left out anyway.
+fn first<'de, D, T, const MOST: usize>(from: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    from.deserialize_seq(First::<T>(MOST, PhantomData)).map(|(few, _)| few)
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "at most {MOST} elements")
-        }
+/// Reads the first elements of a sequence, and whether there are more.
+struct First<T>(usize, PhantomData<T>);
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
-            let mut few = Vec::new();
-            while let Some(element) = elements.next_element()? {
-                if few.len() == MOST {
-                    return Err(A::Error::invalid_length(MOST + 1, &self));
-                }
-                few.push(element);
-            }
-            Ok(few)
-        }
+impl<'de, T: Deserialize<'de>> Visitor<'de> for First<T> {
+    type Value = (Vec<T>, bool);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a sequence")
     }
 
-    from.deserialize_seq(Few::<T, MOST>(PhantomData))
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut few = Vec::new();
+        while few.len() < self.0 {
+            match elements.next_element()? {
+                Some(element) => few.push(element),
+                None => return Ok((few, false)),
+            }
+        }
+        let mut more = false;
+        while elements.next_element::<IgnoredAny>()?.is_some() {
+            more = true;
+        }
+        Ok((few, more))
+    }
 }
 
 /// What to run, and how.
@@ -139,7 +154,7 @@ pub struct Run {
     pub wait: Wait,
     /// The few variables that may matter: TERM, LANG, LC_*, TZ; and DISPLAY, WAYLAND_DISPLAY, XDG_RUNTIME_DIR, which count
     /// only where policy lets the program get to the user's display. The elevator checks them, and takes no others.
-    #[serde(deserialize_with = "at_most::<_, _, MOST_VARIABLES>")]
+    #[serde(deserialize_with = "first::<_, _, MOST_VARIABLES>")]
     pub environment: Vec<(String, OsText)>,
     /// The key to the display that DISPLAY says. The client has read it, with the user's own rights: the elevator opens no
     /// file that a user names here.

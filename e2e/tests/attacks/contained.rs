@@ -497,7 +497,7 @@ fn a_device_is_handed_over_only_to_be_used(ground: &mut Ground) -> Result<String
         let after = fs::metadata(format!("/dev/{name}"))?;
         ensure!((after.mode(), after.uid()) == (before.mode(), before.uid()), "{name} was changed");
     }
-    let named = ground.hers("pipe", b"")?;
+    let named = ground.hers("pipe-with-a-name", b"")?;
     fs::remove_file(&named)?;
     rustix::fs::mknodat(
         rustix::fs::CWD,

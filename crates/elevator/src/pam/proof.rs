@@ -82,10 +82,10 @@ impl Pam {
             })
         });
         let wrong = match &proven {
-            Ok(()) => 0,
             Err(NotPresent::Wrong { tries }) => *tries,
             // What was answered before it was given up has proven nobody's presence.
-            Err(_) => answers,
+            Err(NotPresent::NoAnswer) => answers,
+            _ => 0,
         };
         self.proofs(|proofs| proofs.entry(user.uid).or_default().end(wrong, Uptime::now()));
         proven.map_err(Unproven::NotPresent)

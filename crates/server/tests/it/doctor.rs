@@ -91,6 +91,14 @@ async fn each_thing_that_is_wrong_is_told(site: Site) {
     }
     assert_eq!(fs::read(site.state_dir().join("keys/tls.pem")).unwrap(), own, "the doctor makes nothing");
 
+    let mut tx = site.app.db.begin().await.unwrap();
+    sqlx::raw_sql("delete from migrations where number = 5").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    for _ in 0..2 {
+        let (good, told) = about(&findings(&site).await, "database");
+        assert!(!good && told.contains("brings it up to date"), "the doctor migrates nothing: {told}");
+    }
+
     let nowhere = "postgres://nobody@127.0.0.1:1/nothing".to_owned();
     let config = Config { database_url: nowhere, ..site.app.config.clone() };
     let (good, told) = about(&examine(config, site.app.clock.clone()).await, "database");

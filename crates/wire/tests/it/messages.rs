@@ -128,6 +128,22 @@ fn from_the_client() {
     );
 }
 
+/// Two bytes of a message are some thirty of memory: more words than a command line has are refused, and more variables than
+/// matter left out.
+#[test]
+fn empty_words_without_end_are_not_kept() {
+    let parsed = |arguments: usize, variables: usize| -> Result<FromClient, serde_json::Error> {
+        serde_json::from_value(json!({
+            "message": "run", "command": "./tool", "arguments": vec![""; arguments],
+            "environment": vec![("LC_X", ""); variables], "umask": 18, "wait": { "type": "no" },
+        }))
+    };
+    let FromClient::Run(run) = parsed(256 << 10, 1_000).unwrap() else { panic!("it is one") };
+    assert_eq!((run.arguments.len(), run.environment.len()), (256 << 10, 256));
+    let refused = parsed((256 << 10) + 1, 0).unwrap_err().to_string();
+    assert!(refused.contains("more than 262144"), "{refused}");
+}
+
 #[test]
 fn to_the_client() {
     let bundle = Bundle::default();
