@@ -37,18 +37,28 @@ struct MadeFor {
     ends: Timestamp,
 }
 
+/// What one is made from, and where it is kept.
+struct Sources<'a> {
+    folder: &'a Path,
+    host_names: &'a [String],
+    ca: &'a CertificateDer<'static>,
+    authority: &'a Issuer<'static, KeyPair>,
+}
+
 impl Own {
     pub(super) fn open(
         folder: PathBuf,
         host_names: Vec<String>,
         ca: &CertificateDer<'static>,
-        authority: &Issuer<'_, KeyPair>,
+        authority: &Issuer<'static, KeyPair>,
         make: Option<Timestamp>,
     ) -> Result<Self, KeysError> {
-        let stored = stored(&folder, ca)?;
+        let sources = Sources { folder: &folder, host_names: &host_names, ca, authority };
         let shown = match make {
-            Some(now) => in_time(stored, &folder, &host_names, ca, authority, now)?,
-            None => stored.ok_or_else(|| KeysError::NoCertificate { path: folder.join("tls.pem") })?.1,
+            Some(now) => sources.in_time(now)?,
+            None => {
+                sources.stored()?.ok_or_else(|| KeysError::NoCertificate { path: folder.join("tls.pem") })?.1
+            }
         };
         Ok(Self { folder, host_names, shown: RwLock::new(Arc::new(shown)) })
     }
@@ -56,10 +66,11 @@ impl Own {
     pub(super) fn renew(
         &self,
         ca: &CertificateDer<'static>,
-        authority: &Issuer<'_, KeyPair>,
+        authority: &Issuer<'static, KeyPair>,
         now: Timestamp,
     ) -> Result<bool, KeysError> {
-        let again = in_time(stored(&self.folder, ca)?, &self.folder, &self.host_names, ca, authority, now)?;
+        let sources = Sources { folder: &self.folder, host_names: &self.host_names, ca, authority };
+        let again = sources.in_time(now)?;
         let other = again.cert != self.shown().cert;
         *self.shown.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(again);
         Ok(other)
@@ -81,71 +92,56 @@ impl ResolvesServerCert for Own {
     }
 }
 
-/// What is stored where that is good now and for long enough, or else another, which is stored then. One that was made while
-/// the clock was ahead is not good yet, and ends later than any that is made now.
-fn in_time(
-    stored: Option<(MadeFor, CertifiedKey)>,
-    folder: &Path,
-    host_names: &[String],
-    ca: &CertificateDer<'static>,
-    authority: &Issuer<'_, KeyPair>,
-    now: Timestamp,
-) -> Result<CertifiedKey, KeysError> {
-    match stored {
-        Some((made_for, own))
-            if made_for.host_names == host_names
+impl Sources<'_> {
+    /// What is stored where that is good now and for long enough, or else another, which is stored then. One that was made while
+    /// the clock was ahead is not good yet, and ends later than any that is made now.
+    fn in_time(&self, now: Timestamp) -> Result<CertifiedKey, KeysError> {
+        let is_good = |made_for: &MadeFor| {
+            made_for.host_names == self.host_names
                 && made_for.ends > now.after(RENEW)
-                && made_for.ends <= now.after(LIFE).after(SLACK) =>
-        {
-            Ok(own)
+                && made_for.ends <= now.after(LIFE).after(SLACK)
+        };
+        match self.stored()? {
+            Some((made_for, own)) if is_good(&made_for) => Ok(own),
+            _ => self.make(now),
         }
-        _ => make(folder, host_names, ca, authority, now),
     }
-}
 
-/// The one that this authority issued, with the key that belongs to it.
-fn stored(folder: &Path, ca: &CertificateDer<'static>) -> Result<Option<(MadeFor, CertifiedKey)>, KeysError> {
-    let (Some(made_for), Some(pem), Some(key)) =
-        (read(&folder.join("tls.json"))?, read(&folder.join("tls.pem"))?, read(&folder.join("tls.key"))?)
-    else {
-        return Ok(None);
-    };
-    let made_for = serde_json::from_slice::<MadeFor>(&made_for).ok().filter(|it| it.ca == digest(ca));
-    let own = CertificateDer::from_pem_slice(&pem).ok().zip(PrivateKeyDer::from_pem_slice(&key).ok());
-    let own = own.and_then(|(own, key)| certified(own, ca, key).ok());
-    Ok(made_for.zip(own))
-}
+    /// The one that this authority issued, with the key that belongs to it.
+    fn stored(&self) -> Result<Option<(MadeFor, CertifiedKey)>, KeysError> {
+        let read = |name| read(&self.folder.join(name));
+        let (Some(made_for), Some(pem), Some(key)) = (read("tls.json")?, read("tls.pem")?, read("tls.key")?)
+        else {
+            return Ok(None);
+        };
+        let made_for =
+            serde_json::from_slice::<MadeFor>(&made_for).ok().filter(|it| it.ca == digest(self.ca));
+        let own = CertificateDer::from_pem_slice(&pem).ok().zip(PrivateKeyDer::from_pem_slice(&key).ok());
+        Ok(made_for.zip(own.and_then(|(own, key)| self.certified(own, key))))
+    }
 
-fn make(
-    folder: &Path,
-    host_names: &[String],
-    ca: &CertificateDer<'static>,
-    authority: &Issuer<'_, KeyPair>,
-    now: Timestamp,
-) -> Result<CertifiedKey, KeysError> {
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new(host_names.to_vec())?;
-    params.distinguished_name = named("Elevon server");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.use_authority_key_identifier_extension = true;
-    lives(&mut params, now, LIFE);
-    let certificate = params.signed_by(&key, authority)?;
-    let made_for = MadeFor { host_names: host_names.to_vec(), ca: digest(ca), ends: now.after(LIFE) };
-    let (pem_path, key_path) = (folder.join("tls.pem"), folder.join("tls.key"));
-    write(&pem_path, certificate.pem().as_bytes())?;
-    write(&key_path, key.serialize_pem().as_bytes())?;
-    write(&folder.join("tls.json"), &serde_json::to_vec(&made_for).unwrap_or_default())?;
-    PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes())
-        .ok()
-        .and_then(|key| certified(certificate.der().clone(), ca, key).ok())
-        .ok_or(KeysError::Content { path: key_path, expected: "a private key" })
-}
+    fn make(&self, now: Timestamp) -> Result<CertifiedKey, KeysError> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::new(self.host_names.to_vec())?;
+        params.distinguished_name = named("Elevon server");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        lives(&mut params, now, LIFE);
+        let certificate = params.signed_by(&key, self.authority)?;
+        let host_names = self.host_names.to_vec();
+        let made_for = MadeFor { host_names, ca: digest(self.ca), ends: now.after(LIFE) };
+        let (key, key_path) = (key.serialize_pem(), self.folder.join("tls.key"));
+        write(&self.folder.join("tls.pem"), certificate.pem().as_bytes())?;
+        write(&key_path, key.as_bytes())?;
+        write(&self.folder.join("tls.json"), &serde_json::to_vec(&made_for).unwrap_or_default())?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).ok();
+        key.and_then(|key| self.certified(certificate.der().clone(), key))
+            .ok_or(KeysError::Content { path: key_path, expected: "a private key" })
+    }
 
-fn certified(
-    own: CertificateDer<'static>,
-    ca: &CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
-) -> Result<CertifiedKey, rustls::Error> {
-    CertifiedKey::from_der(vec![own, ca.clone()], key, &rustls::crypto::ring::default_provider())
+    fn certified(&self, own: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> Option<CertifiedKey> {
+        let chain = vec![own, self.ca.clone()];
+        CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider()).ok()
+    }
 }
