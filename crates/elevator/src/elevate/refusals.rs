@@ -134,7 +134,7 @@ impl Attempted<'_> {
 const BEGINNING: usize = 4 << 10;
 const WORDS: usize = 64;
 
-/// What was typed may be as long as a message: the record has its beginning.
+/// What was typed may be as long as a message: the record has its beginning, all words taken together.
 fn beginnings<'a>(words: impl IntoIterator<Item = &'a OsText>) -> Vec<OsText> {
     let mut left = BEGINNING;
     let kept = words.into_iter().take(WORDS).map_while(|word| {
@@ -146,6 +146,7 @@ fn beginnings<'a>(words: impl IntoIterator<Item = &'a OsText>) -> Vec<OsText> {
     kept.collect()
 }
 
+/// That of one word.
 fn beginning(word: &OsText) -> OsText {
     let bytes = word.as_bytes();
     OsText::new(bytes.get(..BEGINNING).unwrap_or(bytes))

@@ -63,6 +63,9 @@ impl Holdings {
     /// Makes room for one more request, or grant that policy alone gives, of this user with this command line; whether there is.
     pub(crate) fn make_room(&self, uid: u32, argv: &[OsText], now: Timestamp) -> io::Result<bool> {
         let mut held = self.held();
+        if held.local.has_room(uid, size(argv)) {
+            return Ok(true);
+        }
         let mut local = held.local.clone();
         let before = (local.requests.len(), local.grants.len());
         let fits = local.make_room(uid, now, size(argv));
@@ -149,37 +152,37 @@ impl Local {
         recent.truncate(RECENT);
     }
 
-    /// Lets go of what is over of a user's, the oldest first, as far as they have more than is remembered. Whether there is room
-    /// then for something so long.
-    pub(super) fn make_room(&mut self, uid: u32, now: Timestamp, length: usize) -> bool {
-        let held = |local: &Self| -> (usize, usize) {
-            let requests = local.requests.iter().filter(|made| made.request.user.uid == uid);
-            let grants = local.grants.iter().filter(|grant| grant.user.uid == uid);
-            let lengths = requests.map(|made| size(&made.request.argv)).chain(grants.map(size_of_grant));
-            lengths.fold((0, 0), |(count, sum), length| (count + 1, sum + length))
+    /// How much is remembered of a user: how many requests and grants, with command lines of how many bytes.
+    fn of_user(&self, uid: u32) -> (usize, usize) {
+        let requests = self.requests.iter().filter(|made| made.request.user.uid == uid);
+        let grants = self.grants.iter().filter(|grant| grant.user.uid == uid);
+        let sizes = requests.map(|made| size(&made.request.argv)).chain(grants.map(size_of_grant));
+        sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size))
+    }
+
+    /// Whether something so long of a user's can be remembered, too.
+    fn has_room(&self, uid: u32, length: usize) -> bool {
+        let (count, sum) = self.of_user(uid);
+        count < MOST_OF_A_USER && sum + length <= MOST_BYTES_OF_A_USER
+    }
+
+    /// Lets go of what is over of a user's, the oldest first, down to half of what may be remembered, so that not each one more has
+    /// to look for it. Whether there is room then for something so long.
+    fn make_room(&mut self, uid: u32, now: Timestamp, length: usize) -> bool {
+        let (mut count, mut sum) = self.of_user(uid);
+        let mut goes = |is_over: bool, size: usize| {
+            let is_much = count > MOST_OF_A_USER / 2 || sum + length > MOST_BYTES_OF_A_USER / 2;
+            if is_over && is_much {
+                (count, sum) = (count - 1, sum - size);
+            }
+            is_over && is_much
         };
-        let fits =
-            |(count, sum): (usize, usize)| count < MOST_OF_A_USER && sum + length <= MOST_BYTES_OF_A_USER;
-        if fits(held(self)) {
-            return true;
-        }
-        // Half of what may be remembered, so that not each one more has to look for what is over.
-        let (mut count, mut sum) = held(self);
-        let is_much =
-            |count: usize, sum: usize| count > MOST_OF_A_USER / 2 || sum + length > MOST_BYTES_OF_A_USER / 2;
-        self.requests.retain(|made| {
-            let is_over =
-                made.request.user.uid == uid && (made.answer.is_some() || made.request.lapses <= now);
-            let goes = is_over && is_much(count, sum);
-            (count, sum) = (count - usize::from(goes), sum - if goes { size(&made.request.argv) } else { 0 });
-            !goes
+        self.requests.retain(|Made { request, answer }| {
+            let is_over = request.user.uid == uid && (answer.is_some() || request.lapses <= now);
+            !goes(is_over, size(&request.argv))
         });
-        self.grants.retain(|grant| {
-            let goes = grant.user.uid == uid && last(grant) <= now && is_much(count, sum);
-            (count, sum) = (count - usize::from(goes), sum - if goes { size_of_grant(grant) } else { 0 });
-            !goes
-        });
-        fits((count, sum))
+        self.grants.retain(|grant| !goes(grant.user.uid == uid && last(grant) <= now, size_of_grant(grant)));
+        self.has_room(uid, length)
     }
 
     /// Drops what nobody asks about any more.
