@@ -29,6 +29,15 @@ pub(crate) struct Visitor {
     pub(crate) login: Option<u32>,
     /// The launch that it runs under, where it runs elevated itself.
     pub(crate) origin: Option<Nested>,
+    process: OwnedFd,
+}
+
+impl Visitor {
+    /// Waits until the process has ended, for so long at most.
+    pub(crate) fn wait_until_ended(&self, patience: Timespec) {
+        // A wait that ends early does no harm.
+        let _ = poll(&mut [PollFd::from_borrowed_fd(self.process.as_fd(), PollFlags::IN)], Some(&patience));
+    }
 }
 
 /// A process that is not spoken with.
@@ -153,7 +162,7 @@ impl Peer {
 /// Finds out whether a process may be spoken with.
 pub(crate) fn identify(
     socket: &OwnedFd,
-    peer: &Peer,
+    peer: Peer,
     own: &Confinement,
     launches: &Launches,
     spawner: i32,
@@ -168,8 +177,9 @@ pub(crate) fn identify(
     }
     let exceeded = own.is_exceeded_by(&confinement);
     if let Some(belongs) = belongs {
-        let (caller, origin) = for_origin(peer, belongs, exceeded.is_some())?;
-        return Ok(Visitor { caller, speaker: peer.speaker(), login, origin: Some(origin) });
+        let (caller, origin) = for_origin(&peer, belongs, exceeded.is_some())?;
+        let speaker = peer.speaker();
+        return Ok(Visitor { caller, speaker, login, origin: Some(origin), process: peer.process });
     }
     if let Some(why) = exceeded {
         return Err(Stranger::Confined(why));
@@ -178,7 +188,7 @@ pub(crate) fn identify(
     // As it was when it connected: by now it may have executed a set-group-id program, whose group is not its own to use.
     let groups = syscall::peer_groups(socket.as_fd())?;
     let caller = Caller { user, gid: peer.gid, groups };
-    Ok(Visitor { caller, speaker: peer.speaker(), login, origin: None })
+    Ok(Visitor { caller, speaker: peer.speaker(), login, origin: None, process: peer.process })
 }
 
 /// Whom a process that runs elevated itself asks for: the user of the launch it belongs to, with the groups they had when that

@@ -163,12 +163,6 @@ impl Connection {
         }
     }
 
-    /// Waits until the other side is gone, for so long at most; what it says meanwhile is left for whoever reads on.
-    pub(crate) fn wait_until_closed(&self, patience: Timespec) {
-        // That it is closed is always looked for. A wait that ends early does no harm.
-        let _ = poll(&mut [PollFd::from_borrowed_fd(self.socket(), PollFlags::empty())], Some(&patience));
-    }
-
     /// The socket itself, to hand the conversation on.
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

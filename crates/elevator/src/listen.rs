@@ -43,7 +43,8 @@ const MOST: usize = 2048;
 /// A client says what it wants within this time.
 const PATIENCE: Span = Span::from_secs(10);
 
-/// So long at most a launch has the machine to itself, before the next one is made ready for. Many are over by then.
+/// So long at most a launch has the machine to itself, before it is told of and the next one is made ready for. Many are over by
+/// then.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// The stack of a thread that serves one client. Little of it is ever touched; the C library keeps 40 MiB of stacks for later
@@ -176,7 +177,7 @@ fn converse(elevator: &Elevator, stream: UnixStream) {
     // Answered while the process is looked at, and the program is measured.
     let account = user.map(|user| elevator.pam.ask(&elevator.spawner, &user));
     let visitor = peer.and_then(|peer| {
-        caller::identify(&socket, &peer, &elevator.own, &elevator.launches, elevator.spawner.pid())
+        caller::identify(&socket, peer, &elevator.own, &elevator.launches, elevator.spawner.pid())
     });
     let visitor = match visitor {
         Ok(visitor) => visitor,
@@ -281,7 +282,8 @@ fn answer(
             let attempted = Attempted { elevator, visitor, run: *run, directory, standard, account };
             let told = attempted.see_through(line).map(|told| match told {
                 Told::HandedOn(asked) => {
-                    line.wait_until_closed(MOMENT);
+                    visitor.wait_until_ended(MOMENT);
+                    elevator.waiting.wake();
                     drop(asked);
                     None
                 }

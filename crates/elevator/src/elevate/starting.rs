@@ -156,9 +156,7 @@ impl Attempted<'_> {
         drop(descriptors);
         elevator.launches.announce(launch).map_err(|error| error.to_string())?;
         elevator.record_in_silence(launch_started(launch, plan, offer)).map_err(in_words)?;
-        let opened = gate.open();
-        elevator.waiting.wake();
-        if let Err(error) = opened {
+        if let Err(error) = gate.open() {
             let ended = What::LaunchEnded {
                 launch: launch.launch,
                 grant: launch.grant,
