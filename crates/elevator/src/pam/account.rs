@@ -7,9 +7,8 @@ use elevon_policy::text::Text;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::stack::SERVICE;
 use crate::files;
-use crate::syscall::pam::{Answers, Attempt, Code, Library, Style};
+use crate::syscall::pam::{Answers, Begun, Code, Style};
 
 /// Longer than a sentence to a user is, in bytes.
 const LONGEST_TOLD: usize = 300;
@@ -48,13 +47,13 @@ const ACCOUNT_EXPIRED: Code = Code(13);
 const PASSWORD_EXPIRED: Code = Code(27);
 
 /// Whether this account may be used now.
-pub(super) fn check(library: &Library, folder: Option<&Path>, user: &Text) -> Result<(), NotAdmitted> {
+pub(super) fn check(begun: Begun<'_>, user: &Text) -> Result<(), NotAdmitted> {
     let name = CString::new(user.as_untrusted()).map_err(|_| failed("its name has a NUL in it"))?;
     if is_locked(&name).map_err(|error| failed(&error.to_string()))? {
         return Err(NotAdmitted::Locked);
     }
     let mut told = Vec::new();
-    let mut attempt = begin(library, folder, &name, &mut told)?;
+    let mut attempt = begun.about(&name, listener(&mut told)).map_err(|cause| failed(&cause))?;
     let answered = attempt.account();
     let unchanged = attempt.user().as_deref() == Some(name.to_bytes());
     let sentence = answered.err().map(|code| attempt.sentence(code));
@@ -66,36 +65,16 @@ pub(super) fn check(library: &Library, folder: Option<&Path>, user: &Text) -> Re
 }
 
 /// Nobody is there to answer: a module may only tell something.
-fn begin<'a>(
-    library: &'a Library,
-    folder: Option<&Path>,
-    user: &CStr,
-    told: &'a mut Vec<String>,
-) -> Result<Attempt<'a>, NotAdmitted> {
+fn listener(told: &mut Vec<String>) -> Box<Answers<'_>> {
     let mut messages = 0;
-    let answers = move |style: Style, text: &[u8]| {
+    Box::new(move |style: Style, text: &[u8]| {
         messages += 1;
         if messages > MOST_MESSAGES || matches!(style, Style::Secret | Style::Open) {
             return None;
         }
         told.push(String::from_utf8_lossy(text.get(..LONGEST_TOLD).unwrap_or(text)).into_owned());
         Some(Zeroizing::new(Vec::new()))
-    };
-    attempt(library, folder, user, Box::new(answers)).map_err(|cause| failed(&cause))
-}
-
-/// Begins one with the service and from the folder that the stack was read from.
-pub(super) fn attempt<'a>(
-    library: &'a Library,
-    folder: Option<&Path>,
-    user: &CStr,
-    answers: Box<Answers<'a>>,
-) -> Result<Attempt<'a>, String> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let service = CString::new(SERVICE).map_err(|_| "the service has a NUL in its name")?;
-    let folder = folder.map(|folder| CString::new(folder.as_os_str().as_bytes())).transpose();
-    let folder = folder.map_err(|_| "the folder of PAM's services has a NUL in its name")?;
-    Attempt::begin(library, &service, user, folder.as_deref(), answers)
+    })
 }
 
 fn not_admitted(code: Code, told: Vec<String>, sentence: String) -> NotAdmitted {

@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 use std::ffi::CString;
-use std::path::Path;
 
 use elevon_policy::text::Text;
 use elevon_wire::conversation::{LONGEST_ANSWER, ToClient};
@@ -11,10 +10,10 @@ use elevon_wire::frame::MESSAGE_LIMIT;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::account::{AUTHENTICATION_FAILED, PERMISSION_DENIED, TOO_MANY_TRIES, USER_UNKNOWN, attempt};
+use super::account::{AUTHENTICATION_FAILED, PERMISSION_DENIED, TOO_MANY_TRIES, USER_UNKNOWN};
 use super::questions::Progress;
 use crate::connection::{Connection, Speaker};
-use crate::syscall::pam::{Code, Library, Style};
+use crate::syscall::pam::{Begun, Code, Style};
 
 /// How often a password may be wrong in one run.
 pub(super) const TRIES: u32 = 3;
@@ -60,8 +59,7 @@ struct Said {
 
 /// Has PAM ask the person, `TRIES` times at most.
 pub(super) fn prove(
-    library: &Library,
-    folder: Option<&Path>,
+    begun: Begun<'_>,
     user: &Text,
     client: Speaker,
     line: &mut Connection,
@@ -73,7 +71,7 @@ pub(super) fn prove(
     let name = CString::new(user.as_untrusted()).map_err(|_| failed("its name has a NUL in it"))?;
     let said = Said::default();
     let answers = |style: Style, text: &[u8]| said.pass_on(line, &mut person, style, text);
-    let mut attempt = attempt(library, folder, &name, Box::new(answers)).map_err(|cause| failed(&cause))?;
+    let mut attempt = begun.about(&name, Box::new(answers)).map_err(|cause| failed(&cause))?;
     for _ in 0..TRIES {
         let before = said.answers.get();
         let answered = attempt.authenticate();

@@ -3,9 +3,11 @@
 //! changes its process does so to one attempt and to nothing else.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -18,9 +20,9 @@ use serde::{Deserialize, Serialize};
 use super::LIMIT;
 use super::account::{self, NotAdmitted};
 use super::presence::{self, NotPresent};
-use super::stack::Stack;
+use super::stack::{SERVICE, Stack};
 use crate::connection::{Connection, Lost, Speaker};
-use crate::syscall::pam::{Library, clear_environment, keep_loaded};
+use crate::syscall::pam::{Begun, Library, clear_environment, keep_loaded};
 use crate::syscall::{self, Fork};
 
 /// Asks the helper for a process that answers one question. With the first comes what it should know.
@@ -146,14 +148,20 @@ impl Loaded {
         }
     }
 
-    /// The library, where the service may be asked with it.
-    fn ready(&self, folder: Option<&Path>) -> Result<&Library, String> {
+    /// An attempt with the service as it is now: this one, which was begun ahead, or another.
+    fn attempt<'a>(&'a self, folder: Option<&Path>, ahead: Option<Begun<'a>>) -> Result<Begun<'a>, String> {
         let library = self.library.as_ref().map_err(Clone::clone)?;
-        match &self.service {
-            Some(service) if service.is_current() => {}
-            _ => drop(Service::read(folder, library)?),
+        let is_current = self.service.as_ref().is_some_and(Service::is_current);
+        if let Some(ahead) = ahead.filter(|_| is_current) {
+            return Ok(ahead);
         }
-        Ok(library)
+        if !is_current {
+            Service::read(folder, library)?;
+        }
+        let service = CString::new(SERVICE).map_err(|_| "the service has a NUL in its name")?;
+        let folder = folder.map(|folder| CString::new(folder.as_os_str().as_bytes())).transpose();
+        let folder = folder.map_err(|_| "the folder of PAM's services has a NUL in its name")?;
+        Begun::new(library, &service, folder.as_deref())
     }
 }
 
@@ -205,20 +213,22 @@ fn be_asked(mut line: Connection, folder: Option<&Path>, loaded: &Loaded) -> ! {
     // What a module does to its terminal or its group it does to nobody else's.
     let ready = rustix::process::setsid();
     syscall::reset_signals();
+    // What is wrong by now may be right by then.
+    let ahead = loaded.attempt(folder, None).ok();
     if let Ok(question) = line.receive::<Question>() {
-        let library = ready.map_err(|errno| errno.to_string()).and_then(|_| loaded.ready(folder));
+        let begun = ready.map_err(|errno| errno.to_string()).and_then(|_| loaded.attempt(folder, ahead));
         // Whoever asked may have lost patience.
         let _ = match question {
             Question::Account { user } => {
-                let answer: Answer = library
+                let answer: Answer = begun
                     .map_err(|cause| NotAdmitted::Failed { cause })
-                    .and_then(|library| account::check(library, folder, &user));
+                    .and_then(|begun| account::check(begun, &user));
                 line.send(&answer).and_then(|()| line.receive_frame().map(drop))
             }
             Question::Presence { user, client } => {
-                let over = library
+                let over = begun
                     .map_err(|cause| NotPresent::Failed { cause })
-                    .and_then(|library| presence::prove(library, folder, &user, client, &mut line));
+                    .and_then(|begun| presence::prove(begun, &user, client, &mut line));
                 line.send(&Progress::Over(over))
             }
         };

@@ -18,6 +18,7 @@ const SUCCESS: c_int = 0;
 const BUFFER_ERROR: c_int = 5;
 const CONVERSATION_ERROR: c_int = 19;
 const USER: c_int = 2;
+const CONVERSATION: c_int = 5;
 const REMOTE_USER: c_int = 8;
 
 /// What PAM answers where it does not say yes; see `security/_pam_types.h`.
@@ -168,46 +169,27 @@ fn loading_error() -> String {
     }
 }
 
-/// One attempt: a user and a service.
-pub(crate) struct Attempt<'a> {
+/// An attempt with a service, about nobody yet: PAM has read the service, and no module has run.
+pub(crate) struct Begun<'a> {
     library: &'a Library,
     handle: *mut c_void,
     last: c_int,
-    /// Where `converse` finds who answers: PAM holds the address. From a box, which is taken back at the end.
-    answers: *mut Box<Answers<'a>>,
 }
 
-impl<'a> Attempt<'a> {
+impl<'a> Begun<'a> {
     /// Begins one. With a folder, services are looked for there and nowhere else.
-    pub(crate) fn begin(
-        library: &'a Library,
-        service: &CStr,
-        user: &CStr,
-        folder: Option<&CStr>,
-        answers: Box<Answers<'a>>,
-    ) -> Result<Self, String> {
-        let mut attempt = Self {
-            library,
-            handle: ptr::null_mut(),
-            last: SUCCESS,
-            answers: Box::into_raw(Box::new(answers)),
-        };
-        let conversation = Conversation { converse, own: attempt.answers.cast() };
+    pub(crate) fn new(library: &'a Library, service: &CStr, folder: Option<&CStr>) -> Result<Self, String> {
+        let nobody = Conversation { converse, own: ptr::null_mut() };
         let mut handle = ptr::null_mut();
-        // SAFETY: the strings end with NUL; PAM copies them and the structure, whose pointer stays good for as long as the
-        // attempt.
+        // SAFETY: the strings end with NUL, and no user is one that is set later; PAM copies them and the structure.
         let code = unsafe {
             match (folder, library.start_in) {
                 (None, _) => {
-                    (library.start)(service.as_ptr(), user.as_ptr(), &raw const conversation, &raw mut handle)
+                    (library.start)(service.as_ptr(), ptr::null(), &raw const nobody, &raw mut handle)
                 }
-                (Some(folder), Some(start)) => start(
-                    service.as_ptr(),
-                    user.as_ptr(),
-                    &raw const conversation,
-                    folder.as_ptr(),
-                    &raw mut handle,
-                ),
+                (Some(folder), Some(start)) => {
+                    start(service.as_ptr(), ptr::null(), &raw const nobody, folder.as_ptr(), &raw mut handle)
+                }
                 (Some(_), None) => {
                     return Err("this PAM is older than 1.4 and takes no other folder than its own".into());
                 }
@@ -216,24 +198,65 @@ impl<'a> Attempt<'a> {
         if code != SUCCESS || handle.is_null() {
             return Err(format!("PAM could not begin: error {code}"));
         }
-        attempt.handle = handle;
-        // Who asks, as modules know it. That it cannot be set would only be missed in a log.
-        // SAFETY: the handle is live, and PAM copies the string.
-        unsafe { (library.set_item)(handle, REMOTE_USER, user.as_ptr().cast()) };
-        Ok(attempt)
+        Ok(Self { library, handle, last: SUCCESS })
     }
 
+    /// Whom it is about, and who answers what modules ask.
+    pub(crate) fn about<'b>(self, user: &CStr, answers: Box<Answers<'b>>) -> Result<Attempt<'b>, String>
+    where
+        'a: 'b,
+    {
+        let attempt = Attempt { begun: self, answers: Answering(Box::into_raw(Box::new(answers))) };
+        let conversation = Conversation { converse, own: attempt.answers.0.cast() };
+        let set = |item, to| {
+            // SAFETY: the handle is live. PAM copies the string, and the structure, whose pointer stays good for as long as the
+            // attempt.
+            let code = unsafe { (attempt.begun.library.set_item)(attempt.begun.handle, item, to) };
+            if code == SUCCESS { Ok(()) } else { Err(format!("PAM could not begin: error {code}")) }
+        };
+        set(CONVERSATION, (&raw const conversation).cast())?;
+        set(USER, user.as_ptr().cast())?;
+        // Who asks, as modules know it. That it cannot be set would only be missed in a log.
+        let _ = set(REMOTE_USER, user.as_ptr().cast());
+        Ok(attempt)
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the handle is live and not used again.
+        unsafe { (self.library.end)(self.handle, self.last) };
+    }
+}
+
+/// One attempt: a user and a service. The first of its parts goes first.
+pub(crate) struct Attempt<'a> {
+    begun: Begun<'a>,
+    answers: Answering<'a>,
+}
+
+/// Where `converse` finds who answers: PAM holds the address. From a box, which is taken back at the end.
+struct Answering<'a>(*mut Box<Answers<'a>>);
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        // SAFETY: it is from a box, and PAM, which held the address, has ended the attempt.
+        drop(unsafe { Box::from_raw(self.0) });
+    }
+}
+
+impl Attempt<'_> {
     /// Whether the account may be used now.
     pub(crate) fn account(&mut self) -> Result<(), Code> {
         // SAFETY: the handle is live.
-        self.last = unsafe { (self.library.account)(self.handle, 0) };
+        self.begun.last = unsafe { (self.begun.library.account)(self.begun.handle, 0) };
         self.told()
     }
 
     /// Whether it is really this user who answers.
     pub(crate) fn authenticate(&mut self) -> Result<(), Code> {
         // SAFETY: the handle is live.
-        self.last = unsafe { (self.library.authenticate)(self.handle, 0) };
+        self.begun.last = unsafe { (self.begun.library.authenticate)(self.begun.handle, 0) };
         self.told()
     }
 
@@ -242,7 +265,9 @@ impl<'a> Attempt<'a> {
         let mut found = ptr::null();
         // SAFETY: the handle is live; a name that PAM gives ends with NUL, and is copied at once.
         unsafe {
-            if (self.library.item)(self.handle, USER, &raw mut found) != SUCCESS || found.is_null() {
+            if (self.begun.library.item)(self.begun.handle, USER, &raw mut found) != SUCCESS
+                || found.is_null()
+            {
                 return None;
             }
             Some(CStr::from_ptr(found.cast()).to_bytes().to_vec())
@@ -253,7 +278,7 @@ impl<'a> Attempt<'a> {
     pub(crate) fn sentence(&self, code: Code) -> String {
         // SAFETY: the handle is live; the text is PAM's own constant, and copied at once.
         unsafe {
-            let text = (self.library.sentence)(self.handle, code.0);
+            let text = (self.begun.library.sentence)(self.begun.handle, code.0);
             if text.is_null() {
                 return format!("error {}", code.0);
             }
@@ -262,19 +287,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn told(&self) -> Result<(), Code> {
-        if self.last == SUCCESS { Ok(()) } else { Err(Code(self.last)) }
-    }
-}
-
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        // SAFETY: the handle is live and not used again, and after it nobody holds the address of the box any more.
-        unsafe {
-            if !self.handle.is_null() {
-                (self.library.end)(self.handle, self.last);
-            }
-            drop(Box::from_raw(self.answers));
-        }
+        if self.begun.last == SUCCESS { Ok(()) } else { Err(Code(self.begun.last)) }
     }
 }
 
@@ -291,7 +304,7 @@ extern "C" fn converse(
     if messages.is_null() || responses.is_null() || own.is_null() {
         return CONVERSATION_ERROR;
     }
-    // SAFETY: `own` is what `begin` gave, which lives as long as the attempt that calls this.
+    // SAFETY: `own` is what `about` gave, which lives as long as the attempt that calls this.
     let answers = unsafe { &mut *own.cast::<Box<Answers<'_>>>() };
     // SAFETY: takes numbers, gives zeroed memory or null. PAM frees it, as its header says.
     let given = unsafe { libc::calloc(count, size_of::<Response>()) }.cast::<Response>();
