@@ -11,6 +11,7 @@ mod connection;
 mod doctor;
 mod elevate;
 mod elevator;
+mod elsewhere;
 mod files;
 mod holdings;
 mod journal;

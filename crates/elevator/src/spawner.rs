@@ -19,6 +19,7 @@ use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 
 use crate::connection::{Connection, Lost};
+use crate::elsewhere;
 use crate::launch::{Descriptors, Plan, containment};
 use crate::pam;
 use crate::session;
@@ -185,7 +186,8 @@ fn ready(line: &mut Connection, pid: i32, cgroup: Option<PathBuf>) -> io::Result
 impl Ready {
     /// Hands the launch over to it, and gives its process. It starts all of it or, where this fails, nothing.
     pub(crate) fn begin(self, plan: &Plan, descriptors: &Descriptors) -> io::Result<OwnedFd> {
-        self.line.send_with(plan, &descriptors.borrow()).map_err(io::Error::other)?;
+        let begun = || self.line.send_with(plan, &descriptors.borrow());
+        elsewhere::wake(self.pid, begun).map_err(io::Error::other)?;
         Ok(self.process)
     }
 

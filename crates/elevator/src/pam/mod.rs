@@ -32,6 +32,7 @@ pub(crate) use self::stack::SERVICE;
 use self::stack::Stack;
 use crate::clock::Uptime;
 use crate::connection::{Connection, Lost};
+use crate::elsewhere;
 use crate::launch::containment;
 use crate::spawner::Spawner;
 use crate::syscall::pam::Library;
@@ -100,7 +101,8 @@ impl Pam {
     /// Asks whether this user's account may be used; the answer comes while other work is done.
     pub(crate) fn ask(&self, spawner: &Spawner, user: &User) -> Asked {
         let asked = self.process(spawner).and_then(|process| {
-            process.line.send(&Question::Account { user: user.name.clone() }).map_err(io::Error::other)?;
+            let question = Question::Account { user: user.name.clone() };
+            elsewhere::wake(process.pid, || process.line.send(&question)).map_err(io::Error::other)?;
             Ok(process)
         });
         Asked { asked, by: Uptime::now().after(PATIENCE) }
