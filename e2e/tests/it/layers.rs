@@ -66,30 +66,45 @@ fn child(of: i32, called: &str) -> Result<i32> {
     .map(|[child]| child)
 }
 
-/// One session is made ahead of the launch that will need it: dead, it is replaced, and it does not outlive the elevator.
+/// One session is made ahead of the launch that will need it, with a monitor and a process for the program: what is dead of them is
+/// replaced, and none of them outlives the elevator.
 #[test]
-fn a_session_made_ahead_is_replaced_when_it_dies_and_ends_with_the_elevator() -> Result<()> {
+fn what_is_made_ahead_is_replaced_when_it_dies_and_ends_with_the_elevator() -> Result<()> {
     let mut scene = Scene::set()?;
     let elevator = scene.site.elevator.as_ref().context("it runs")?.pid();
     let spawner = child(elevator.as_raw_nonzero().get(), "elevon-spawner")?;
-    let ahead = child(spawner, "elevon-session")?;
-    let monitor = child(ahead, "elevon-monitor")?;
-    kill_process(Pid::from_raw(ahead).context("a process")?, Signal::KILL)?;
-    gone(ahead, SOON)?;
-    gone(monitor, SOON)?;
-    scene.elevated(&["true"], b"")?.expect(0);
-    // The session of that launch is gone when the launch is taken in.
+    let ahead = || {
+        let session = child(spawner, "elevon-session")?;
+        let monitor = child(session, "elevon-monitor")?;
+        anyhow::Ok([session, monitor, child(monitor, "elevon-program")?])
+    };
+    // The session of a launch is gone when the launch is taken in.
     let launches = scene.site.tree.join("elevator/launches");
-    until_true("the launch to be over", SOON, || {
-        fs::read_dir(&launches).is_ok_and(|mut files| files.next().is_none())
-    })?;
-    let ahead = child(spawner, "elevon-session")?;
-    let monitor = child(ahead, "elevon-monitor")?;
+    let until_over = || {
+        until_true("the launch to be over", SOON, || {
+            fs::read_dir(&launches).is_ok_and(|mut files| files.next().is_none())
+        })
+    };
+    let kill =
+        |process| kill_process(Pid::from_raw(process).context("a process")?, Signal::KILL).context("killed");
+    let [session, monitor, program] = ahead()?;
+    kill(session)?;
+    for process in [session, monitor, program] {
+        gone(process, SOON)?;
+    }
+    scene.elevated(&["true"], b"")?.expect(0);
+    until_over()?;
+    let [_, _, program] = ahead()?;
+    kill(program)?;
+    scene.elevated(&["true"], b"")?.expect(0);
+    until_over()?;
+    let [session, monitor, program] = ahead()?;
     let cgroups = scene.site.cgroup().context("a control group")?.join("elevon");
     assert!(cgroups.exists());
     scene.site.elevator.take().context("it runs")?.kill()?;
-    gone(ahead, SOON)?;
-    gone(monitor, SOON)?;
+    for process in [session, monitor, program] {
+        gone(process, SOON)?;
+    }
     until_true("their control groups to be gone", SOON, || !cgroups.exists())
 }
 

@@ -26,8 +26,6 @@ pub(crate) struct Start<'a> {
     pub(crate) directory: BorrowedFd<'a>,
     /// Standard input, output and error.
     pub(crate) standard: [BorrowedFd<'a>; 3],
-    /// The terminal in whose front it starts.
-    pub(crate) terminal: Option<BorrowedFd<'a>>,
     /// What is executed.
     pub(crate) program: BorrowedFd<'a>,
     /// The gate that it waits at.
@@ -40,7 +38,20 @@ pub(crate) struct Start<'a> {
     pub(crate) session: &'a Connection,
 }
 
-/// Becomes the program; returns only the reason why not. Every step is fatal to the start.
+/// Takes its place in the program's session: a group of its own, in front of this terminal where it starts there, and every
+/// signal as a program expects it.
+pub(crate) fn take_place(terminal: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let own: Option<Pid> = None;
+    setpgid(own, own)?;
+    if let Some(terminal) = terminal {
+        // SIGTTOU is ignored until the signals are reset, so this does not stop the process.
+        tcsetpgrp(terminal, rustix::process::getpid())?;
+    }
+    syscall::reset_signals();
+    Ok(())
+}
+
+/// Becomes the program, in a process that has taken its place; returns only the reason why not. Every step is fatal to the start.
 pub(crate) fn become_program(start: &Start<'_>) -> NotStarted {
     let Err(not_started) = execute(start);
     not_started
@@ -57,12 +68,6 @@ fn execute(start: &Start<'_>) -> Result<Infallible, NotStarted> {
 }
 
 fn prepare(start: &Start<'_>) -> io::Result<Vec<CString>> {
-    let own: Option<Pid> = None;
-    setpgid(own, own)?;
-    if let Some(terminal) = start.terminal {
-        // SIGTTOU is ignored until the signals are reset, so this does not stop the process.
-        tcsetpgrp(terminal, rustix::process::getpid())?;
-    }
     credentials::keep_login(start.plan.login);
     fchdir(start.directory)?;
     umask(Mode::from_raw_mode(start.plan.umask & 0o777));
@@ -75,9 +80,7 @@ fn prepare(start: &Start<'_>) -> io::Result<Vec<CString>> {
         syscall::place(fd.as_fd(), number)?;
     }
     syscall::close_on_exec_from(3)?;
-    let argv = argv(start)?;
-    syscall::reset_signals();
-    Ok(argv)
+    argv(start)
 }
 
 /// Takes on the rights and the bounds, the ones that need most rights first. From the filters on only the execution is left.

@@ -7,7 +7,7 @@ mod relay;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use elevon_policy::event::{EndReason, Exit};
@@ -15,7 +15,6 @@ use elevon_policy::time::Span;
 use elevon_wire::conversation::{Refused, ToClient};
 use elevon_wire::frame::MESSAGE_LIMIT;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, wait};
 use rustix::time::{TimerfdClockId, TimerfdFlags, Timespec, timerfd_create};
 
@@ -26,9 +25,9 @@ use crate::connection::{Connection, Lost};
 use crate::files;
 use crate::launch::step::NotStarted;
 use crate::launch::{Descriptors, Outcome, Plan, containment, limits, terminal, view};
-use crate::monitor::{self, FromMonitor};
+use crate::monitor::{FromMonitor, Monitor};
 use crate::spawner;
-use crate::syscall::{self, Fork};
+use crate::syscall;
 
 /// Becomes a session, in the forked child: makes ready what does not depend on the launch, and waits for it on this line.
 pub(crate) fn run(line: OwnedFd, cgroup: Option<PathBuf>) -> ! {
@@ -46,9 +45,7 @@ pub(crate) fn run(line: OwnedFd, cgroup: Option<PathBuf>) -> ! {
 struct Prepared {
     line: Connection,
     cgroup: Option<PathBuf>,
-    monitor: Connection,
-    /// The monitor's process.
-    process: Pid,
+    monitor: Monitor,
     signals: OwnedFd,
 }
 
@@ -59,26 +56,11 @@ impl Prepared {
         set_child_subreaper(Some(getpid()))?;
         let signals =
             syscall::signal_descriptor(&[libc::SIGCHLD, libc::SIGUSR1, libc::SIGTERM, libc::SIGINT])?;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        // The monitor is in its cgroup from the first instruction.
-        let forked = match &cgroup {
-            Some(cgroup) => syscall::fork_into(File::open(cgroup)?.as_fd())?,
-            None => syscall::fork()?,
-        };
-        let process = match forked {
-            Fork::Parent(pid) => pid,
-            Fork::Child => {
-                drop((ours, line));
-                monitor::run(theirs)
-            }
-        };
-        Ok(Self {
-            process,
-            line: Connection::new(line, spawner::LIMIT, None),
-            cgroup,
-            monitor: Connection::new(ours, monitor::LIMIT, None),
-            signals,
-        })
+        // The monitor is in its cgroup from the first instruction, and so is what it forks.
+        let folder = cgroup.as_ref().map(File::open).transpose()?;
+        let fork = || folder.as_ref().map_or_else(syscall::fork, |folder| syscall::fork_into(folder.as_fd()));
+        let monitor = Monitor::make(fork, true)?;
+        Ok(Self { line: Connection::new(line, spawner::LIMIT, None), cgroup, monitor, signals })
     }
 
     /// Until the launch is over, or there will be none.
@@ -88,11 +70,11 @@ impl Prepared {
                 let descriptors = Descriptors::take(self.line.take_descriptors());
                 let descriptors = descriptors
                     .ok_or_else(|| io::Error::other("some descriptors of the launch are missing"))?;
-                let Self { monitor, process, signals, cgroup, .. } = self;
+                let Self { monitor, signals, cgroup, .. } = self;
                 let monitor = match plan.inside.is_some() || plan.cgroup != cgroup || !plan.limits.is_empty()
                 {
-                    true => fork_another(&plan, cgroup, monitor)?,
-                    false => (monitor, process),
+                    true => make_another(&plan, cgroup, monitor)?,
+                    false => monitor,
                 };
                 Session::start(plan, descriptors, monitor, signals)?.watch()
             }
@@ -115,33 +97,24 @@ impl Prepared {
 }
 
 /// The monitor that was made ahead is of no use to a launch with namespaces, or cgroups, of its own: another takes its place.
-fn fork_another(plan: &Plan, ahead: Option<PathBuf>, monitor: Connection) -> io::Result<(Connection, Pid)> {
+fn make_another(plan: &Plan, ahead: Option<PathBuf>, monitor: Monitor) -> io::Result<Monitor> {
     drop(monitor);
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let folder = plan.cgroup.as_ref().map(File::open).transpose()?;
-    let forked = match (plan.inside.is_some(), &folder) {
-        (true, folder) => syscall::fork_apart(folder.as_ref().map(AsFd::as_fd))?,
-        (false, Some(folder)) => syscall::fork_into(folder.as_fd())?,
-        (false, None) => syscall::fork()?,
+    let fork = || match (plan.inside.is_some(), &folder) {
+        (true, folder) => syscall::fork_apart(folder.as_ref().map(AsFd::as_fd)),
+        (false, Some(folder)) => syscall::fork_into(folder.as_fd()),
+        (false, None) => syscall::fork(),
     };
-    let process = match forked {
-        Fork::Child => match syscall::close_all_but(&[0, 1, 2, theirs.as_raw_fd()]) {
-            Ok(()) => monitor::run(theirs),
-            Err(_) => syscall::exit_now(1),
-        },
-        Fork::Parent(pid) => {
-            // It waits for the plan, and has started nothing yet.
-            for cgroup in &plan.limits {
-                limits::enter(cgroup, pid.as_raw_nonzero().get())?;
-            }
-            pid
-        }
-    };
+    let monitor = Monitor::make(fork, false)?;
+    // It waits for the plan, and has started nothing yet.
+    for cgroup in &plan.limits {
+        limits::enter(cgroup, monitor.process.as_raw_nonzero().get())?;
+    }
     if let Some(ahead) = ahead.filter(|ahead| plan.cgroup.as_ref() != Some(ahead)) {
         containment::wait_until_empty(&ahead, Span::from_secs(1))?;
         containment::remove_cgroup(&ahead);
     }
-    Ok((Connection::new(ours, monitor::LIMIT, None), process))
+    Ok(monitor)
 }
 
 struct Session {
@@ -182,7 +155,7 @@ impl Session {
     fn start(
         plan: Plan,
         mut descriptors: Descriptors,
-        (monitor, process): (Connection, Pid),
+        mut monitor: Monitor,
         signals: OwnedFd,
     ) -> io::Result<Self> {
         let terminals = plan.inside.as_ref().map(|_| view::terminals()).transpose()?;
@@ -197,9 +170,7 @@ impl Session {
             }
         }
         if unfit.is_none() {
-            // A monitor that is gone is seen when its first word is waited for; one that hears nothing starts nothing.
-            let given = monitor::given(&descriptors, terminals.as_ref().map(AsFd::as_fd), slave);
-            let _ = monitor.send_with(&plan, &given);
+            monitor.begin(&plan, &descriptors, terminals.as_ref().map(AsFd::as_fd), slave);
         }
         // The user's own descriptors, the terminal among them, are let go here.
         let Descriptors { client, gate, .. } = descriptors;
@@ -211,8 +182,8 @@ impl Session {
             all_said: false,
             master: terminal.map(|terminal| terminal.master),
             typed: Vec::new(),
-            monitor: Some(monitor),
-            process,
+            monitor: Some(monitor.line),
+            process: monitor.process,
             asks: None,
             signals,
             timer,
