@@ -52,7 +52,9 @@ fn become_and_execute() -> Result<()> {
     set_thread_res_uid(uid, uid, uid)?;
     let rest: Vec<OsString> = arguments.collect();
     let (command, rest) = rest.split_first().context("expected a command")?;
-    Err(Command::new(command).args(rest).exec()).with_context(|| format!("execute {}", command.display()))
+    let mut env = Command::new("env");
+    env.arg("--default-signal=HUP,INT,QUIT,TERM,TSTP,TTIN,TTOU").arg(command).args(rest);
+    Err(env.exec()).with_context(|| format!("execute {}", command.display()))
 }
 
 fn join(cgroup: &str) -> Result<()> {
