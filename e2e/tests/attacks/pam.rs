@@ -35,6 +35,7 @@ crate::cases! {
     Shared a_killed_helper_is_made_again,
     Shared who_waits_for_a_person_holds_no_process_of_pam,
     Shared a_replaced_module_is_the_one_that_is_asked,
+    Shared what_appears_beside_a_service_counts_at_once,
 }
 
 /// Puts a service in place, plays, and puts the usual one back.
@@ -367,6 +368,25 @@ fn a_replaced_module_is_the_one_that_is_asked(ground: &mut Ground) -> Result<Str
         }])?;
         refused(ground, "not admit", "account_refused")
     })
+}
+
+/// A stage of which the service says nothing is the fallback's, whenever that came to be there: a process that waits for a question
+/// has read both before.
+fn what_appears_beside_a_service_counts_at_once(ground: &mut Ground) -> Result<String> {
+    let other = ground.site.pam_dir().join("other");
+    let played = with_service(ground, "auth required pam_unix.so\n", |ground| {
+        fs::write(&other, "account required pam_permit.so\n")?;
+        admitted(ground)?;
+        fs::remove_file(&other)?;
+        let nothing = refused(ground, "PAM", "account_refused")?;
+        fs::write(&other, "account required pam_permit.so\n")?;
+        admitted(ground)?;
+        fs::write(&other, "account required pam_deny.so\n")?;
+        refused(ground, "not admit", "account_refused")?;
+        Ok(nothing)
+    });
+    fs::remove_file(&other)?;
+    played
 }
 
 fn pam_modules() -> Result<PathBuf> {

@@ -81,6 +81,8 @@ pub(crate) fn run(line: OwnedFd) -> ! {
 struct Loaded {
     library: Result<Library, String>,
     stamps: BTreeMap<PathBuf, Stamp>,
+    /// Whether the modules are loaded, too.
+    warm: bool,
     /// The service as it was last found.
     service: Option<Service>,
 }
@@ -122,17 +124,20 @@ fn serve(mut line: Connection) -> Result<(), Lost> {
 impl Loaded {
     fn warm(folder: Option<&Path>) -> Self {
         let library = Library::load();
-        let Ok(loaded) = &library else { return Self { library, stamps: BTreeMap::new(), service: None } };
+        let Ok(loaded) = &library else {
+            return Self { library, stamps: BTreeMap::new(), warm: false, service: None };
+        };
         // Looked at before it is loaded: what is replaced in between is seen.
         let modules = Stack::read(folder, modules(loaded).as_deref()).unwrap_or_default().modules;
         let files: Vec<PathBuf> = loaded.place().map(Path::to_owned).into_iter().chain(modules).collect();
         let stamps = files.iter().map(|path| (path.clone(), stamp(path))).collect();
         // The first of them is the library, which is loaded.
         let modules = files.get(1..).unwrap_or_default();
-        if can_be_loaded(modules) {
+        let warm = can_be_loaded(modules);
+        if warm {
             modules.iter().for_each(|module| keep_loaded(module));
         }
-        Self { library, stamps, service: None }
+        Self { library, stamps, warm, service: None }
     }
 
     fn is_out_of_date(&self) -> bool {
@@ -148,21 +153,34 @@ impl Loaded {
         }
     }
 
-    /// An attempt with the service as it is now: this one, which was begun ahead, or another.
+    fn is_current(&self) -> bool {
+        self.service.as_ref().is_some_and(Service::is_current)
+    }
+
+    /// Begins an attempt ahead of its question, where no module is loaded by that and PAM reads what was looked at.
+    fn ahead(&self, folder: Option<&Path>) -> Option<Begun<'_>> {
+        let library = self.library.as_ref().ok().filter(|_| self.warm && self.is_current())?;
+        begin(library, folder).ok()
+    }
+
+    /// The attempt that was begun ahead, where it was begun with the service as that is now, or another.
     fn attempt<'a>(&'a self, folder: Option<&Path>, ahead: Option<Begun<'a>>) -> Result<Begun<'a>, String> {
         let library = self.library.as_ref().map_err(Clone::clone)?;
-        let is_current = self.service.as_ref().is_some_and(Service::is_current);
-        if let Some(ahead) = ahead.filter(|_| is_current) {
-            return Ok(ahead);
+        match (self.is_current(), ahead) {
+            (true, Some(ahead)) => return Ok(ahead),
+            (true, None) => {}
+            (false, _) => drop(Service::read(folder, library)?),
         }
-        if !is_current {
-            Service::read(folder, library)?;
-        }
-        let service = CString::new(SERVICE).map_err(|_| "the service has a NUL in its name")?;
-        let folder = folder.map(|folder| CString::new(folder.as_os_str().as_bytes())).transpose();
-        let folder = folder.map_err(|_| "the folder of PAM's services has a NUL in its name")?;
-        Begun::new(library, &service, folder.as_deref())
+        begin(library, folder)
     }
+}
+
+/// Begins an attempt with the service, from the folder that it was read from.
+fn begin<'a>(library: &'a Library, folder: Option<&Path>) -> Result<Begun<'a>, String> {
+    let service = CString::new(SERVICE).map_err(|_| "the service has a NUL in its name")?;
+    let folder = folder.map(|folder| CString::new(folder.as_os_str().as_bytes())).transpose();
+    let folder = folder.map_err(|_| "the folder of PAM's services has a NUL in its name")?;
+    Begun::new(library, &service, folder.as_deref())
 }
 
 /// Where modules lie that are named without a folder: beside the library.
@@ -213,8 +231,7 @@ fn be_asked(mut line: Connection, folder: Option<&Path>, loaded: &Loaded) -> ! {
     // What a module does to its terminal or its group it does to nobody else's.
     let ready = rustix::process::setsid();
     syscall::reset_signals();
-    // What is wrong by now may be right by then.
-    let ahead = loaded.attempt(folder, None).ok();
+    let ahead = loaded.ahead(folder);
     if let Ok(question) = line.receive::<Question>() {
         let begun = ready.map_err(|errno| errno.to_string()).and_then(|_| loaded.attempt(folder, ahead));
         // Whoever asked may have lost patience.
@@ -236,15 +253,15 @@ fn be_asked(mut line: Connection, folder: Option<&Path>, loaded: &Loaded) -> ! {
     syscall::exit_now(0)
 }
 
-/// A service that may be used: its files, and in which state they were then.
+/// A service that may be used: where its files are looked for, and in which state each place was then.
 struct Service(Vec<(PathBuf, Stamp)>);
 
 impl Service {
     fn read(folder: Option<&Path>, library: &Library) -> Result<Self, String> {
         // Twice: what is replaced while it is looked at is seen.
         let stack = || Stack::read(folder, modules(library).as_deref()).map_err(|unfit| unfit.to_string());
-        let files = stack()?.files;
-        let stamps = files.into_iter().map(|path| (path.clone(), stamp(&path))).collect();
+        let places = stack()?.places;
+        let stamps = places.into_iter().map(|path| (path.clone(), stamp(&path))).collect();
         stack()?;
         Ok(Self(stamps))
     }

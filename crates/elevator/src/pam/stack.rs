@@ -12,6 +12,9 @@ use crate::measure::root_alone_can_change;
 /// The service that PAM is asked about.
 pub(crate) const SERVICE: &str = "elevon";
 
+/// The service that PAM reads along, and goes by where the one it is asked about says nothing.
+const OTHER: &str = "other";
+
 /// Where PAM looks for services, the administrator's folder first.
 const FOLDERS: [&str; 2] = ["/etc/pam.d", "/usr/lib/pam.d"];
 
@@ -23,6 +26,8 @@ const MOST_FILES: usize = 32;
 pub(crate) struct Stack {
     /// The files it is made of, the service's own first.
     pub(crate) files: Vec<PathBuf>,
+    /// Where they were looked for, whether there was one or not: what appears there counts.
+    pub(crate) places: BTreeSet<PathBuf>,
     /// The modules they name, where they lie.
     pub(crate) modules: BTreeSet<PathBuf>,
 }
@@ -59,11 +64,18 @@ impl Stack {
         };
         let mut stack = Self::default();
         stack.include(Path::new(SERVICE), &folders, modules)?;
-        Ok(stack)
+        match stack.include(Path::new(OTHER), &folders, modules) {
+            Ok(()) | Err(Unfit::Missing { .. }) => Ok(stack),
+            Err(unfit) => Err(unfit),
+        }
     }
 
     fn include(&mut self, name: &Path, folders: &[&Path], modules: Option<&Path>) -> Result<(), Unfit> {
-        let Some(path) = folders.iter().map(|folder| folder.join(name)).find(|path| path.exists()) else {
+        let is_there = |path: &PathBuf| {
+            self.places.insert(path.clone());
+            path.exists()
+        };
+        let Some(path) = folders.iter().map(|folder| folder.join(name)).find(is_there) else {
             let path = folders.first().map_or_else(|| name.to_owned(), |folder| folder.join(name));
             return Err(Unfit::Missing { path });
         };

@@ -169,11 +169,11 @@ fn loading_error() -> String {
     }
 }
 
-/// An attempt with a service, about nobody yet: PAM has read the service, and no module has run.
+/// An attempt with a service, about nobody yet: PAM has read the service, and no module has run. One that comes to nothing goes
+/// with its process, without an end of its own, which PAM would take for an attempt to log in as nobody.
 pub(crate) struct Begun<'a> {
     library: &'a Library,
     handle: *mut c_void,
-    last: c_int,
 }
 
 impl<'a> Begun<'a> {
@@ -198,7 +198,7 @@ impl<'a> Begun<'a> {
         if code != SUCCESS || handle.is_null() {
             return Err(format!("PAM could not begin: error {code}"));
         }
-        Ok(Self { library, handle, last: SUCCESS })
+        Ok(Self { library, handle })
     }
 
     /// Whom it is about, and who answers what modules ask.
@@ -206,12 +206,14 @@ impl<'a> Begun<'a> {
     where
         'a: 'b,
     {
-        let attempt = Attempt { begun: self, answers: Answering(Box::into_raw(Box::new(answers))) };
-        let conversation = Conversation { converse, own: attempt.answers.0.cast() };
+        let Self { library, handle } = self;
+        let answers = Box::into_raw(Box::new(answers));
+        let attempt = Attempt { library, handle, last: SUCCESS, answers };
+        let conversation = Conversation { converse, own: answers.cast() };
         let set = |item, to| {
             // SAFETY: the handle is live. PAM copies the string, and the structure, whose pointer stays good for as long as the
             // attempt.
-            let code = unsafe { (attempt.begun.library.set_item)(attempt.begun.handle, item, to) };
+            let code = unsafe { (library.set_item)(handle, item, to) };
             if code == SUCCESS { Ok(()) } else { Err(format!("PAM could not begin: error {code}")) }
         };
         set(CONVERSATION, (&raw const conversation).cast())?;
@@ -222,41 +224,27 @@ impl<'a> Begun<'a> {
     }
 }
 
-impl Drop for Begun<'_> {
-    fn drop(&mut self) {
-        // SAFETY: the handle is live and not used again.
-        unsafe { (self.library.end)(self.handle, self.last) };
-    }
-}
-
-/// One attempt: a user and a service. The first of its parts goes first.
+/// One attempt: a user and a service.
 pub(crate) struct Attempt<'a> {
-    begun: Begun<'a>,
-    answers: Answering<'a>,
-}
-
-/// Where `converse` finds who answers: PAM holds the address. From a box, which is taken back at the end.
-struct Answering<'a>(*mut Box<Answers<'a>>);
-
-impl Drop for Answering<'_> {
-    fn drop(&mut self) {
-        // SAFETY: it is from a box, and PAM, which held the address, has ended the attempt.
-        drop(unsafe { Box::from_raw(self.0) });
-    }
+    library: &'a Library,
+    handle: *mut c_void,
+    last: c_int,
+    /// Where `converse` finds who answers: PAM holds the address. From a box, which is taken back at the end.
+    answers: *mut Box<Answers<'a>>,
 }
 
 impl Attempt<'_> {
     /// Whether the account may be used now.
     pub(crate) fn account(&mut self) -> Result<(), Code> {
         // SAFETY: the handle is live.
-        self.begun.last = unsafe { (self.begun.library.account)(self.begun.handle, 0) };
+        self.last = unsafe { (self.library.account)(self.handle, 0) };
         self.told()
     }
 
     /// Whether it is really this user who answers.
     pub(crate) fn authenticate(&mut self) -> Result<(), Code> {
         // SAFETY: the handle is live.
-        self.begun.last = unsafe { (self.begun.library.authenticate)(self.begun.handle, 0) };
+        self.last = unsafe { (self.library.authenticate)(self.handle, 0) };
         self.told()
     }
 
@@ -265,9 +253,7 @@ impl Attempt<'_> {
         let mut found = ptr::null();
         // SAFETY: the handle is live; a name that PAM gives ends with NUL, and is copied at once.
         unsafe {
-            if (self.begun.library.item)(self.begun.handle, USER, &raw mut found) != SUCCESS
-                || found.is_null()
-            {
+            if (self.library.item)(self.handle, USER, &raw mut found) != SUCCESS || found.is_null() {
                 return None;
             }
             Some(CStr::from_ptr(found.cast()).to_bytes().to_vec())
@@ -278,7 +264,7 @@ impl Attempt<'_> {
     pub(crate) fn sentence(&self, code: Code) -> String {
         // SAFETY: the handle is live; the text is PAM's own constant, and copied at once.
         unsafe {
-            let text = (self.begun.library.sentence)(self.begun.handle, code.0);
+            let text = (self.library.sentence)(self.handle, code.0);
             if text.is_null() {
                 return format!("error {}", code.0);
             }
@@ -287,7 +273,17 @@ impl Attempt<'_> {
     }
 
     fn told(&self) -> Result<(), Code> {
-        if self.begun.last == SUCCESS { Ok(()) } else { Err(Code(self.begun.last)) }
+        if self.last == SUCCESS { Ok(()) } else { Err(Code(self.last)) }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the handle is live and not used again, and after it nobody holds the address of the box any more.
+        unsafe {
+            (self.library.end)(self.handle, self.last);
+            drop(Box::from_raw(self.answers));
+        }
     }
 }
 
