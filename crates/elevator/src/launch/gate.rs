@@ -47,7 +47,8 @@ pub(crate) fn is_opened(waits: BorrowedFd<'_>, by: Uptime) -> io::Result<bool> {
             Ok(0) | Err(Errno::INTR) => {}
             polled => {
                 polled?;
-                return Ok(rustix::io::read(waits, &mut [0])? == 1);
+                // Whoever waits may have been stopped meanwhile, by its user if it is their process.
+                return Ok(rustix::io::read(waits, &mut [0])? == 1 && by.left() > Span::ZERO);
             }
         }
     }
