@@ -43,8 +43,7 @@ const MOST: usize = 2048;
 /// A client says what it wants within this time.
 const PATIENCE: Span = Span::from_secs(10);
 
-/// So long at most a launch has the machine to itself, before it is told of and the next one is made ready for. Many are over by
-/// then.
+/// So long at most a launch has the machine to itself, before the next one is made ready for. Many are over by then.
 const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// The stack of a thread that serves one client. Little of it is ever touched; the C library keeps 40 MiB of stacks for later
@@ -283,7 +282,6 @@ fn answer(
             let told = attempted.see_through(line).map(|told| match told {
                 Told::HandedOn(asked) => {
                     visitor.wait_until_ended(MOMENT);
-                    elevator.waiting.wake();
                     drop(asked);
                     None
                 }

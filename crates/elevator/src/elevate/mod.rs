@@ -32,8 +32,7 @@ const MOST_GRANTS: u32 = 128;
 
 /// Either it was handed on to a session, or this is the last word.
 pub(crate) enum Told {
-    /// The session speaks from now on. When there is time for it, those who carry on what is recorded can be woken, and what was
-    /// asked of PAM be let go.
+    /// The session speaks from now on. What was asked of PAM can be let go when there is time for it.
     HandedOn(pam::Asked),
     /// A component is granted; polkit asks from now on.
     Granted(ToClient),

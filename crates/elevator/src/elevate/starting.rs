@@ -156,7 +156,9 @@ impl Attempted<'_> {
         drop(descriptors);
         elevator.launches.announce(launch).map_err(|error| error.to_string())?;
         elevator.record_in_silence(launch_started(launch, plan, offer)).map_err(in_words)?;
-        if let Err(error) = gate.open() {
+        let opened = gate.open();
+        elevator.waiting.wake();
+        if let Err(error) = opened {
             let ended = What::LaunchEnded {
                 launch: launch.launch,
                 grant: launch.grant,
