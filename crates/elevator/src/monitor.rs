@@ -2,8 +2,8 @@
 //! so that ^Z and fg work, passes signals on, and tells the session outside what became of it. Of a contained program it is
 //! the first process of the namespaces, too: it makes what the program sees, and with it everything inside ends.
 //!
-//! The process of a program that needs nothing of that kind, nor a terminal, is forked before there is a launch, and hears of
-//! that from the session itself.
+//! The process of a program that needs nothing of that kind, no terminal and no limits, and that may start others, is forked before
+//! there is a launch, and hears of that from the session itself.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -15,6 +15,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitOptions, ioctl_tiocsctty, setpgid, setsid, wait};
 use rustix::termios::{isatty, tcsetpgrp};
+use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 
 use crate::connection::{Connection, Lost};
@@ -51,11 +52,11 @@ pub(crate) enum ToMonitor {
 
 /// What a monitor is told first.
 #[derive(Debug, Serialize, Deserialize)]
-enum Task<Plan> {
+enum Task<P> {
     /// The process that it forked ahead has the plan.
     Watch,
     /// The program is its to start.
-    Start(Plan),
+    Start(P),
 }
 
 /// No message from a monitor is longer.
@@ -95,7 +96,7 @@ impl Monitor {
     }
 
     /// Has the launch begun, with these terminals and in this one where it has any. A monitor that is gone is seen when its first
-    /// word is waited for; one that hears nothing starts nothing.
+    /// word is waited for, and nothing becomes a program without one.
     pub(crate) fn begin(
         &mut self,
         plan: &Plan,
@@ -105,15 +106,19 @@ impl Monitor {
     ) {
         // All but the conversation with the client.
         let mut given: Vec<_> = descriptors.borrow().into_iter().skip(1).collect();
-        let plain = plan.inside.is_none() && terminal.is_none() && !plan.is_one_process();
         // Let go without a launch, it ends.
-        let ahead = self.ahead.take().filter(|_| plain);
+        let ahead = self.ahead.take().filter(|_| plan.fits_ahead(terminal.is_some()) && !self.is_gone());
         let _ = if ahead.is_some_and(|ahead| ahead.send_with(plan, &given).is_ok()) {
             self.line.send(&Task::<&Plan>::Watch)
         } else {
             given.extend(terminals.into_iter().chain(terminal));
             self.line.send_with(&Task::Start(plan), &given)
         };
+    }
+
+    fn is_gone(&self) -> bool {
+        let mut gone = [PollFd::from_borrowed_fd(self.line.socket(), PollFlags::empty())];
+        poll(&mut gone, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).map_or(true, |gone| gone > 0)
     }
 }
 
@@ -168,7 +173,8 @@ fn run(line: OwnedFd, ahead: Option<OwnedFd>) -> ! {
 fn watch(mut line: Connection, ahead: Option<OwnedFd>) -> Result<(), Lost> {
     syscall::name_process(c"elevon-monitor");
     setsid()?;
-    let ahead = ahead.map(fork_ahead).transpose()?;
+    // Without one it is forked when the plan is known.
+    let ahead = ahead.and_then(|line| fork_ahead(line).ok());
     for signal in [
         libc::SIGHUP,
         libc::SIGINT,
@@ -311,6 +317,9 @@ impl Forked {
 fn fork_ahead(line: OwnedFd) -> io::Result<Forked> {
     Forked::new(|tells| {
         syscall::close_all_but(&[0, 1, 2, line.as_raw_fd(), tells.as_raw_fd()]).ok()?;
+        if let Err(failed) = program::take_place(None).during("take its place") {
+            return Some(failed.into());
+        }
         stand_by(Connection::new(line, spawner::LIMIT, None)).unwrap_or_else(|lost| match lost {
             Lost::Closed => None,
             lost => Some(Failed::new("hear of its launch", &lost).into()),
@@ -321,7 +330,6 @@ fn fork_ahead(line: OwnedFd) -> io::Result<Forked> {
 /// Waits for the plan, and becomes the program; returns the reason why not.
 fn stand_by(mut line: Connection) -> Result<Option<NotStarted>, Lost> {
     syscall::name_process(c"elevon-program");
-    program::take_place(None)?;
     let plan: Plan = line.receive()?;
     let given = Given::take(&mut line, &plan)?;
     Ok(Some(program::become_program(&Start {

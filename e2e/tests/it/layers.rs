@@ -98,6 +98,15 @@ fn what_is_made_ahead_is_replaced_when_it_dies_and_ends_with_the_elevator() -> R
     kill(program)?;
     scene.elevated(&["true"], b"")?.expect(0);
     until_over()?;
+    let [_, monitor, program] = ahead()?;
+    kill(monitor)?;
+    gone(monitor, SOON)?;
+    let trace = scene.site.tree.join("trace");
+    let touched = scene.elevated(&["touch", trace.to_str().context("a path")?], b"")?;
+    touched.expect(126).says("its monitor died");
+    until_over()?;
+    gone(program, SOON)?;
+    assert!(!trace.exists(), "what was said not to start ran");
     let [session, monitor, program] = ahead()?;
     let cgroups = scene.site.cgroup().context("a control group")?.join("elevon");
     assert!(cgroups.exists());

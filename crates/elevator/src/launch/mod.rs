@@ -14,7 +14,7 @@ pub(crate) mod terminal;
 pub(crate) mod view;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use elevon_policy::application::User;
 use elevon_policy::bounds::{Bounds, Children};
@@ -79,6 +79,17 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Whether a monitor that was made ahead in this cgroup, where it is in one, is of no use to it: it has namespaces, or cgroups,
+    /// of its own.
+    pub(crate) fn wants_own_monitor(&self, ahead: Option<&Path>) -> bool {
+        self.inside.is_some() || self.cgroup.as_deref() != ahead || !self.limits.is_empty()
+    }
+
+    /// Whether the process that was forked ahead becomes the program: it has no terminal, and could not be admitted.
+    pub(crate) fn fits_ahead(&self, terminal: bool) -> bool {
+        self.inside.is_none() && !terminal && !self.is_one_process()
+    }
+
     /// Whether the session admits one execution, and no other.
     pub(crate) fn is_one_process(&self) -> bool {
         self.bounds.children == Children::Denied

@@ -71,8 +71,7 @@ impl Prepared {
                 let descriptors = descriptors
                     .ok_or_else(|| io::Error::other("some descriptors of the launch are missing"))?;
                 let Self { monitor, signals, cgroup, .. } = self;
-                let monitor = match plan.inside.is_some() || plan.cgroup != cgroup || !plan.limits.is_empty()
-                {
+                let monitor = match plan.wants_own_monitor(cgroup.as_deref()) {
                     true => make_another(&plan, cgroup, monitor)?,
                     false => monitor,
                 };
@@ -96,7 +95,7 @@ impl Prepared {
     }
 }
 
-/// The monitor that was made ahead is of no use to a launch with namespaces, or cgroups, of its own: another takes its place.
+/// Another monitor takes the place of the one that was made ahead.
 fn make_another(plan: &Plan, ahead: Option<PathBuf>, monitor: Monitor) -> io::Result<Monitor> {
     drop(monitor);
     let folder = plan.cgroup.as_ref().map(File::open).transpose()?;
@@ -151,7 +150,7 @@ struct Session {
 }
 
 impl Session {
-    /// Makes the terminal, and has the monitor start the program.
+    /// Makes the terminal, and has the program started.
     fn start(
         plan: Plan,
         mut descriptors: Descriptors,
@@ -268,8 +267,11 @@ impl Session {
         self.all_said = true;
     }
 
-    /// The program was never there.
+    /// The program is not there, or not as it should be, and does not come to be.
     fn give_up(&mut self, cause: &str) {
+        self.stage = Stage::Killing;
+        // Should the alarm fail, too, the elevator sees to the rest.
+        let _ = self.take_alarm();
         let name = self.plan.argv.first().map(|name| name.visible().to_string()).unwrap_or_default();
         self.ending = Some(EndReason::Failed);
         self.monitor = None;
