@@ -258,6 +258,47 @@ impl Connection {
     }
 }
 
+/// A line to somebody who makes one thing after the other, each ahead of its need.
+#[derive(Debug)]
+pub(crate) struct Supply {
+    line: Connection,
+    /// Whether one was asked for that nobody has taken yet.
+    asked: bool,
+}
+
+impl Supply {
+    /// Nothing was asked for on this line yet.
+    pub(crate) fn new(line: Connection) -> Self {
+        Self { line, asked: false }
+    }
+
+    /// Asks for the next one in these words, where that was not done yet.
+    pub(crate) fn order(&mut self, words: &impl Serialize) -> Result<(), Lost> {
+        if !self.asked {
+            self.line.send(words)?;
+            self.asked = true;
+        }
+        Ok(())
+    }
+
+    /// Waits for the next one, which is asked for in these words where that was not done yet; and gives the descriptors that came
+    /// with it.
+    pub(crate) fn take<M: DeserializeOwned>(
+        &mut self,
+        words: &impl Serialize,
+    ) -> Result<(M, Vec<OwnedFd>), Lost> {
+        self.order(words)?;
+        self.asked = false;
+        let made = self.line.receive()?;
+        Ok((made, self.line.take_descriptors()))
+    }
+
+    /// The socket itself, to see whether the maker is there.
+    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+        self.line.socket()
+    }
+}
+
 fn send_some(
     socket: BorrowedFd<'_>,
     bytes: &[u8],

@@ -18,7 +18,7 @@ use rustix::process::{
 use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 
-use crate::connection::{Connection, Lost};
+use crate::connection::{Connection, Lost, Supply};
 use crate::elsewhere;
 use crate::launch::{Descriptors, Plan, containment};
 use crate::pam;
@@ -30,17 +30,9 @@ use crate::syscall::{self, Fork};
 pub(crate) struct Spawner {
     pid: i32,
     process: OwnedFd,
-    line: Mutex<Line>,
+    sessions: Mutex<Supply>,
     /// On it helpers are asked for, each with the descriptor it is to listen on.
     helpers: Mutex<Connection>,
-}
-
-/// On it sessions are asked for.
-#[derive(Debug)]
-struct Line {
-    connection: Connection,
-    /// Whether one was asked for that nobody has taken yet.
-    asked: bool,
 }
 
 /// A session that waits for its launch. Let go without one, it ends.
@@ -76,15 +68,12 @@ impl Spawner {
         let pair = || socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
         let ((ours, theirs), (helpers, asked_for)) = (pair()?, pair()?);
         match syscall::fork()? {
-            Fork::Parent(pid) => {
-                let line = Line { connection: Connection::new(ours, LIMIT, None), asked: false };
-                Ok(Self {
-                    pid: pid.as_raw_nonzero().get(),
-                    process: pidfd_open(pid, PidfdFlags::empty())?,
-                    line: Mutex::new(line),
-                    helpers: Mutex::new(Connection::new(helpers, LIMIT, None)),
-                })
-            }
+            Fork::Parent(pid) => Ok(Self {
+                pid: pid.as_raw_nonzero().get(),
+                process: pidfd_open(pid, PidfdFlags::empty())?,
+                sessions: Mutex::new(Supply::new(Connection::new(ours, LIMIT, None))),
+                helpers: Mutex::new(Connection::new(helpers, LIMIT, None)),
+            }),
             Fork::Child => {
                 drop((ours, helpers));
                 let status = match serve(theirs, asked_for) {
@@ -119,18 +108,18 @@ impl Spawner {
 
     /// Has the next launch's session made, where there is none: it is taken while the launch has other things to wait for.
     pub(crate) fn make_ready(&self) -> io::Result<()> {
-        self.line().ask()
+        sure(self.sessions().order(&Make))
     }
 
     /// The session that is ready or, where there is none, that is made now.
     pub(crate) fn session(&self) -> io::Result<Ready> {
-        let mut line = self.line();
+        let mut sessions = self.sessions();
         let mut failed = io::Error::other("the sessions that were made ended at once");
         for _ in 0..TRIES {
-            match line.made()? {
-                Reply::Failed { cause } => failed = io::Error::other(cause),
-                Reply::Made { pid, cgroup } => {
-                    let ready = ready(&mut line.connection, pid, cgroup)?;
+            match sure(sessions.take(&Make))? {
+                (Reply::Failed { cause }, _) => failed = io::Error::other(cause),
+                (Reply::Made { pid, cgroup }, descriptors) => {
+                    let ready = ready(descriptors, pid, cgroup)?;
                     if ready.is_alive()? {
                         return Ok(ready);
                     }
@@ -143,24 +132,8 @@ impl Spawner {
         Err(failed)
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Line {
-    fn ask(&mut self) -> io::Result<()> {
-        if !self.asked {
-            sure(self.connection.send(&Make))?;
-            self.asked = true;
-        }
-        Ok(())
-    }
-
-    fn made(&mut self) -> io::Result<Reply> {
-        self.ask()?;
-        self.asked = false;
-        sure(self.connection.receive())
+    fn sessions(&self) -> MutexGuard<'_, Supply> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -174,8 +147,8 @@ fn sure<T>(heard: Result<T, Lost>) -> io::Result<T> {
     heard.map_err(io::Error::other)
 }
 
-fn ready(line: &mut Connection, pid: i32, cgroup: Option<PathBuf>) -> io::Result<Ready> {
-    match <[OwnedFd; 2]>::try_from(line.take_descriptors()) {
+fn ready(descriptors: Vec<OwnedFd>, pid: i32, cgroup: Option<PathBuf>) -> io::Result<Ready> {
+    match <[OwnedFd; 2]>::try_from(descriptors) {
         Ok([process, session]) => {
             Ok(Ready { pid, cgroup, process, line: Connection::new(session, LIMIT, None) })
         }
@@ -186,8 +159,13 @@ fn ready(line: &mut Connection, pid: i32, cgroup: Option<PathBuf>) -> io::Result
 impl Ready {
     /// Hands the launch over to it, and gives its process. It starts all of it or, where this fails, nothing.
     pub(crate) fn begin(self, plan: &Plan, descriptors: &Descriptors) -> io::Result<OwnedFd> {
-        let begun = || self.line.send_with(plan, &descriptors.borrow());
-        elsewhere::wake(self.pid, begun).map_err(io::Error::other)?;
+        let begin = || self.line.send_with(plan, &descriptors.borrow());
+        // What it forks would keep the processors that it was given meanwhile.
+        let begun = match plan.wants_own_monitor(self.cgroup.as_deref()) {
+            true => begin(),
+            false => elsewhere::wake(self.pid, begin),
+        };
+        begun.map_err(io::Error::other)?;
         Ok(self.process)
     }
 

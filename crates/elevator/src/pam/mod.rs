@@ -31,7 +31,7 @@ use self::questions::{Answer, Made, Make, Question};
 pub(crate) use self::stack::SERVICE;
 use self::stack::Stack;
 use crate::clock::Uptime;
-use crate::connection::{Connection, Lost};
+use crate::connection::{Connection, Lost, Supply};
 use crate::elsewhere;
 use crate::launch::containment;
 use crate::spawner::Spawner;
@@ -50,17 +50,10 @@ const TRIES: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Pam {
     folder: Option<PathBuf>,
-    line: Mutex<Option<Line>>,
+    /// The helper, which makes processes.
+    helper: Mutex<Option<Supply>>,
     /// Who is asked for a password, and whose were wrong.
     proofs: Mutex<HashMap<u32, Proofs>>,
-}
-
-/// To the helper; on it processes are asked for.
-#[derive(Debug)]
-struct Line {
-    connection: Connection,
-    /// Whether one was asked for that nobody has taken yet.
-    asked: bool,
 }
 
 /// A question that was asked. The process that answers it ends when this is let go: no sooner than there is time for it.
@@ -81,21 +74,21 @@ struct Process {
 impl Pam {
     /// With PAM's services in this folder or, where none is named, where PAM looks for them.
     pub(crate) fn new(folder: Option<PathBuf>) -> Self {
-        Self { folder, line: Mutex::new(None), proofs: Mutex::default() }
+        Self { folder, helper: Mutex::new(None), proofs: Mutex::default() }
     }
 
     /// Has the process made that the next question is for, where there is none; and the helper, where that is gone.
     pub(crate) fn make_ready(&self, spawner: &Spawner) -> io::Result<()> {
-        let mut line = self.line();
-        let mut made = Ok(());
+        let mut held = self.helper();
+        let mut ordered = Ok(());
         for _ in 0..TRIES {
-            made = self.have_made(self.line_in(&mut line, spawner)?);
-            match made {
+            ordered = helper_in(&mut held, spawner)?.order(&self.make());
+            match ordered {
                 Ok(()) => break,
-                Err(_) => *line = None,
+                Err(_) => *held = None,
             }
         }
-        made.map_err(io::Error::other)
+        ordered.map_err(io::Error::other)
     }
 
     /// Asks whether this user's account may be used; the answer comes while other work is done.
@@ -109,26 +102,22 @@ impl Pam {
     }
 
     fn process(&self, spawner: &Spawner) -> io::Result<Process> {
-        let mut line = self.line();
+        let mut held = self.helper();
         let mut failed = io::Error::other("the PAM helper ended again and again");
         for _ in 0..TRIES {
-            let helper = self.line_in(&mut line, spawner)?;
-            let made = self.have_made(helper).and_then(|()| {
-                helper.asked = false;
-                helper.connection.receive::<Made>()
-            });
-            match made {
-                Ok(Made::Process(pid)) => {
-                    let [process, question] = <[OwnedFd; 2]>::try_from(helper.connection.take_descriptors())
+            let helper = helper_in(&mut held, spawner)?;
+            match helper.take(&self.make()) {
+                Ok((Made::Process(pid), descriptors)) => {
+                    let [process, question] = <[OwnedFd; 2]>::try_from(descriptors)
                         .map_err(|_| io::Error::other("the PAM helper did not send two descriptors"))?;
-                    if is_there(process.as_fd(), &helper.connection)? {
+                    if is_there(process.as_fd(), helper)? {
                         return Ok(Process { pid, process, line: Connection::new(question, LIMIT, None) });
                     }
-                    *line = None;
+                    *held = None;
                 }
-                Ok(Made::Failed(cause)) => failed = io::Error::other(cause),
+                Ok((Made::Failed(cause), _)) => failed = io::Error::other(cause),
                 Err(lost) => {
-                    *line = None;
+                    *held = None;
                     if !matches!(lost, Lost::Closed) {
                         failed = io::Error::other(lost);
                     }
@@ -138,34 +127,30 @@ impl Pam {
         Err(failed)
     }
 
-    fn have_made(&self, helper: &mut Line) -> Result<(), Lost> {
-        if !helper.asked {
-            helper.connection.send(&Make { folder: self.folder.clone() })?;
-            helper.asked = true;
-        }
-        Ok(())
+    fn make(&self) -> Make {
+        Make { folder: self.folder.clone() }
     }
 
-    /// The line to the helper, which is made where there is none.
-    fn line_in<'a>(&self, line: &'a mut Option<Line>, spawner: &Spawner) -> io::Result<&'a mut Line> {
-        let made = match line.take() {
-            Some(made) => made,
-            None => {
-                let helper = spawner.helper()?;
-                set_socket_timeout(&helper, Timeout::Recv, Some(PATIENCE.std()))?;
-                Line { connection: Connection::new(helper, LIMIT, None), asked: false }
-            }
-        };
-        Ok(line.insert(made))
-    }
-
-    fn line(&self) -> MutexGuard<'_, Option<Line>> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    fn helper(&self) -> MutexGuard<'_, Option<Supply>> {
+        self.helper.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// The helper, which is made where there is none.
+fn helper_in<'a>(held: &'a mut Option<Supply>, spawner: &Spawner) -> io::Result<&'a mut Supply> {
+    let helper = match held.take() {
+        Some(helper) => helper,
+        None => {
+            let line = spawner.helper()?;
+            set_socket_timeout(&line, Timeout::Recv, Some(PATIENCE.std()))?;
+            Supply::new(Connection::new(line, LIMIT, None))
+        }
+    };
+    Ok(held.insert(helper))
+}
+
 /// Whether neither a process nor the helper that made it has ended: with the helper go those that it made.
-fn is_there(process: BorrowedFd<'_>, helper: &Connection) -> io::Result<bool> {
+fn is_there(process: BorrowedFd<'_>, helper: &Supply) -> io::Result<bool> {
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut ended = [
         PollFd::from_borrowed_fd(process, PollFlags::IN),
