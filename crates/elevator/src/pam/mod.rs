@@ -249,7 +249,7 @@ pub(crate) fn examined(folder: Option<&Path>) -> Result<(PathBuf, usize), String
     let stack =
         Stack::read(folder, questions::modules(&library).as_deref()).map_err(|unfit| unfit.to_string())?;
     let file = stack.files.first().cloned().unwrap_or_default();
-    match stack.modules.len() {
+    match stack.own {
         0 => Err(format!("{} names no PAM module that is there", file.display())),
         modules => Ok((file, modules)),
     }

@@ -258,12 +258,14 @@ struct Service(Vec<(PathBuf, Stamp)>);
 
 impl Service {
     fn read(folder: Option<&Path>, library: &Library) -> Result<Self, String> {
-        // Twice: what is replaced while it is looked at is seen.
         let stack = || Stack::read(folder, modules(library).as_deref()).map_err(|unfit| unfit.to_string());
-        let places = stack()?.places;
-        let stamps = places.into_iter().map(|path| (path.clone(), stamp(&path))).collect();
-        stack()?;
-        Ok(Self(stamps))
+        let read = stack()?;
+        let stamps = read.places.iter().map(|path| (path.clone(), stamp(path))).collect();
+        // Twice: what is replaced while it is looked at is seen.
+        match stack()? == read {
+            true => Ok(Self(stamps)),
+            false => Err("its service was changed while it was read".into()),
+        }
     }
 
     fn is_current(&self) -> bool {

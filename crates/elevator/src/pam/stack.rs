@@ -30,6 +30,8 @@ pub(crate) struct Stack {
     pub(crate) places: BTreeSet<PathBuf>,
     /// The modules they name, where they lie.
     pub(crate) modules: BTreeSet<PathBuf>,
+    /// How many of them the service itself names.
+    pub(crate) own: usize,
 }
 
 /// Why a service is of no use.
@@ -63,19 +65,28 @@ impl Stack {
             None => FOLDERS.iter().map(Path::new).collect(),
         };
         let mut stack = Self::default();
-        stack.include(Path::new(SERVICE), &folders, modules)?;
-        match stack.include(Path::new(OTHER), &folders, modules) {
-            Ok(()) | Err(Unfit::Missing { .. }) => Ok(stack),
-            Err(unfit) => Err(unfit),
-        }
+        stack.include(Path::new(SERVICE), &folders, modules, false)?;
+        stack.own = stack.modules.len();
+        stack.include(Path::new(OTHER), &folders, modules, true)?;
+        Ok(stack)
     }
 
-    fn include(&mut self, name: &Path, folders: &[&Path], modules: Option<&Path>) -> Result<(), Unfit> {
+    /// What is missing is passed over where the file that names it is no part of the service.
+    fn include(
+        &mut self,
+        name: &Path,
+        folders: &[&Path],
+        modules: Option<&Path>,
+        beside: bool,
+    ) -> Result<(), Unfit> {
         let is_there = |path: &PathBuf| {
             self.places.insert(path.clone());
             path.exists()
         };
         let Some(path) = folders.iter().map(|folder| folder.join(name)).find(is_there) else {
+            if beside {
+                return Ok(());
+            }
             let path = folders.first().map_or_else(|| name.to_owned(), |folder| folder.join(name));
             return Err(Unfit::Missing { path });
         };
@@ -93,7 +104,7 @@ impl Stack {
         self.files.push(path);
         for line in lines(&text) {
             match line {
-                Line::Include(name) => self.include(Path::new(&name), folders, modules)?,
+                Line::Include(name) => self.include(Path::new(&name), folders, modules, beside)?,
                 Line::Module(name) => self.add(Path::new(&name), modules)?,
             }
         }
@@ -146,7 +157,7 @@ fn line(line: &str) -> Option<Line> {
         Some(bracket) => bracket.split_once(']')?,
         None => rest.split_once(char::is_whitespace)?,
     };
-    match control {
+    match control.to_ascii_lowercase().as_str() {
         "include" | "substack" => word(module).map(Line::Include),
         _ => word(module).map(Line::Module),
     }
@@ -159,7 +170,7 @@ mod tests {
     #[test]
     fn files_and_modules_are_found_in_every_form_of_a_line() {
         let text = "# PAM\n@include common-auth\nauth\t[success=1 default=ignore]\tpam_unix.so nullok\n\
-                    -account  required pam_sss.so # likewise\naccount include system-auth\naccount substack more\n\
+                    -account  required pam_sss.so # likewise\naccount INCLUDE system-auth\naccount substack more\n\
                     account required \\\n  /opt/own/pam_own.so debug\n\nauth\n";
         let module = |name: &str| Line::Module(name.into());
         let include = |name: &str| Line::Include(name.into());
