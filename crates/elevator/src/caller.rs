@@ -29,15 +29,8 @@ pub(crate) struct Visitor {
     pub(crate) login: Option<u32>,
     /// The launch that it runs under, where it runs elevated itself.
     pub(crate) origin: Option<Nested>,
-    process: OwnedFd,
-}
-
-impl Visitor {
-    /// Waits until the process has ended, for so long at most.
-    pub(crate) fn wait_until_ended(&self, patience: Timespec) {
-        // A wait that ends early does no harm.
-        let _ = poll(&mut [PollFd::from_borrowed_fd(self.process.as_fd(), PollFlags::IN)], Some(&patience));
-    }
+    /// The process itself.
+    pub(crate) process: OwnedFd,
 }
 
 /// A process that is not spoken with.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +22,6 @@ use elevon_wire::conversation::{
 use elevon_wire::frame::MESSAGE_LIMIT;
 use rustix::fs::OFlags;
 use rustix::net::sockopt::socket_peercred;
-use rustix::time::Timespec;
 
 use crate::authorize;
 use crate::caller::{self, Peer, Stranger, Visitor};
@@ -30,7 +29,7 @@ use crate::clock::Uptime;
 use crate::connection::{Connection, Lost};
 use crate::elevate::{Attempted, Told, not_enrolled, of_elevon};
 use crate::elevator::Elevator;
-use crate::launch::Order;
+use crate::launch::{Order, containment};
 use crate::measure::{Measured, NotMeasured, component, measure};
 use crate::pam;
 
@@ -44,7 +43,7 @@ const MOST: usize = 2048;
 const PATIENCE: Span = Span::from_secs(10);
 
 /// So long at most a launch has the machine to itself, before the next one is made ready for. Many are over by then.
-const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+const MOMENT: Span = Span::from_millis(20);
 
 /// The stack of a thread that serves one client. Little of it is ever touched; the C library keeps 40 MiB of stacks for later
 /// threads, and the larger they are, the fewer.
@@ -281,7 +280,7 @@ fn answer(
             let attempted = Attempted { elevator, visitor, run: *run, directory, standard, account };
             let told = attempted.see_through(line).map(|told| match told {
                 Told::HandedOn(asked) => {
-                    visitor.wait_until_ended(MOMENT);
+                    containment::wait_until_ended(visitor.process.as_fd(), MOMENT);
                     drop(asked);
                     None
                 }

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -156,6 +157,14 @@ pub(crate) fn wait_until_empty(cgroup: &Path, patience: Span) -> io::Result<()> 
         }
     }
     Ok(())
+}
+
+/// Waits until a process has ended, for so long at most.
+pub(crate) fn wait_until_ended(process: BorrowedFd<'_>, patience: Span) {
+    // A wait that ends early does no harm.
+    if let Ok(limit) = Timespec::try_from(patience.std()) {
+        let _ = poll(&mut [PollFd::from_borrowed_fd(process, PollFlags::IN)], Some(&limit));
+    }
 }
 
 /// Removes a cgroup in which nothing is left, with those that were made below it.
