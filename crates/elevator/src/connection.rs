@@ -289,8 +289,10 @@ impl Supply {
     ) -> Result<(M, Vec<OwnedFd>), Lost> {
         self.order(words)?;
         self.asked = false;
-        let made = self.line.receive()?;
-        Ok((made, self.line.take_descriptors()))
+        let made = self.line.receive();
+        // Also where it was cut short: what came with it belongs to no other.
+        let descriptors = self.line.take_descriptors();
+        Ok((made?, descriptors))
     }
 
     /// The socket itself, to see whether the maker is there.
