@@ -228,7 +228,8 @@ fn a_client_that_hangs_on_is_revoked_all_the_same(ground: &mut Ground) -> Result
 }
 
 fn a_killed_monitor_ends_its_program(ground: &mut Ground) -> Result<String> {
-    let mut doomed = Doomed::start(ground, 6, "trap '' HUP TERM; kill -9 $PPID; beat")?;
+    // A monitor that dies before it has told of the program takes it along at once.
+    let mut doomed = Doomed::start(ground, 6, "trap '' HUP TERM; (sleep 1; kill -9 $PPID) & beat")?;
     let session = doomed.session;
     let last = doomed.stopped(Duration::from_secs(20))?;
     ensure!(last <= doomed.end + LATE, "it lived {} ms past its end", last - doomed.end);
