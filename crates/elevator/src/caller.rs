@@ -7,10 +7,9 @@ use std::path::PathBuf;
 use elevon_policy::application::User;
 use elevon_policy::event::{DenyReason, Nested};
 use elevon_policy::text::Text;
-use rustix::event::{PollFd, PollFlags, poll};
+use elevon_policy::time::Span;
 use rustix::net::sockopt::{set_socket_passcred, socket_peercred};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use rustix::time::Timespec;
 
 use crate::connection::Speaker;
 use crate::files;
@@ -165,7 +164,7 @@ pub(crate) fn identify(
     let belongs = elevated(peer.number(), launches, spawner);
     let login = credentials::login_of(&process);
     // Only now is it sure that what was read is about the process that connected, and no later one of its number.
-    if has_ended(&peer.process)? {
+    if containment::ends_within(peer.process.as_fd(), Span::ZERO)? {
         return Err(Stranger::Gone);
     }
     let exceeded = own.is_exceeded_by(&confinement);
@@ -217,11 +216,6 @@ fn elevated(pid: i32, launches: &Launches, spawner: i32) -> Option<Belongs> {
     let belongs = launches.belongs(&ancestors, place);
     let elevated = in_cgroup || !matches!(belongs, Belongs::Nowhere) || ancestors.contains(&spawner);
     elevated.then_some(belongs)
-}
-
-fn has_ended(process: &OwnedFd) -> io::Result<bool> {
-    let mut ready = [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)];
-    Ok(poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? > 0)
 }
 
 fn confinement_of(process: &str) -> io::Result<Confinement> {

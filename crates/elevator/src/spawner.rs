@@ -9,13 +9,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use elevon_policy::time::Span;
 use elevon_wire::frame::MESSAGE_LIMIT;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, pidfd_open, set_child_subreaper, wait,
 };
-use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 
 use crate::connection::{Connection, Lost, Supply};
@@ -120,7 +120,7 @@ impl Spawner {
                 (Reply::Failed { cause }, _) => failed = io::Error::other(cause),
                 (Reply::Made { pid, cgroup }, descriptors) => {
                     let ready = ready(descriptors, pid, cgroup)?;
-                    if ready.is_alive()? {
+                    if !containment::ends_within(ready.process.as_fd(), Span::ZERO)? {
                         return Ok(ready);
                     }
                     if let Some(cgroup) = &ready.cgroup {
@@ -167,11 +167,6 @@ impl Ready {
         };
         begun.map_err(io::Error::other)?;
         Ok(self.process)
-    }
-
-    fn is_alive(&self) -> io::Result<bool> {
-        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-        Ok(poll(&mut [PollFd::from_borrowed_fd(self.process.as_fd(), PollFlags::IN)], Some(&at_once))? == 0)
     }
 }
 

@@ -167,8 +167,8 @@ impl Attempted<'_> {
                 exit: None,
             };
             elevator.record(ended).map_err(in_words)?;
-            // What it leaves on file goes with the rest.
-            containment::wait_until_ended(session.as_fd(), Span::from_secs(1));
+            // What it leaves on file goes with the rest; what it leaves later, with the next start.
+            let _ = containment::ends_within(session.as_fd(), Span::from_secs(1));
             return Err(gone(error));
         }
         Ok(session)

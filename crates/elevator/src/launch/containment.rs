@@ -159,12 +159,10 @@ pub(crate) fn wait_until_empty(cgroup: &Path, patience: Span) -> io::Result<()> 
     Ok(())
 }
 
-/// Waits until a process has ended, for so long at most.
-pub(crate) fn wait_until_ended(process: BorrowedFd<'_>, patience: Span) {
-    // A wait that ends early does no harm.
-    if let Ok(limit) = Timespec::try_from(patience.std()) {
-        let _ = poll(&mut [PollFd::from_borrowed_fd(process, PollFlags::IN)], Some(&limit));
-    }
+/// Whether a process has ended, or does so within this time.
+pub(crate) fn ends_within(process: BorrowedFd<'_>, patience: Span) -> io::Result<bool> {
+    let limit = Timespec::try_from(patience.std()).map_err(io::Error::other)?;
+    Ok(poll(&mut [PollFd::from_borrowed_fd(process, PollFlags::IN)], Some(&limit))? > 0)
 }
 
 /// Removes a cgroup in which nothing is left, with those that were made below it.
