@@ -152,6 +152,34 @@ pub(crate) fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
     Ok(())
 }
 
+/// The parent of a process, as [`rustix::process::getppid`] says it of this one. `None` where the kernel does not tell it of a
+/// descriptor (before 6.13).
+pub(crate) fn parent_of(process: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+    /// `struct pidfd_info` of `linux/pidfd.h` in its first version: what is asked for, the cgroup, then numbers.
+    #[repr(C)]
+    struct Info {
+        mask: u64,
+        cgroup: u64,
+        pid: u32,
+        thread_group: u32,
+        parent: u32,
+        owners_and_end: [u32; 9],
+    }
+    const PIDFD_GET_INFO: libc::Ioctl = 0xC040_FF0B;
+    const PIDFD_INFO_PID: u64 = 1;
+    // SAFETY: a structure of numbers may be all zero.
+    let mut info = Info { mask: PIDFD_INFO_PID, ..unsafe { std::mem::zeroed() } };
+    // SAFETY: the kernel reads and writes one structure of this layout, whose length is in the request.
+    let result = unsafe { libc::ioctl(process.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    if result == 0 {
+        return Ok((info.mask & PIDFD_INFO_PID != 0).then_some(info.parent));
+    }
+    match io::Error::last_os_error() {
+        error if matches!(error.raw_os_error(), Some(libc::ENOTTY | libc::EINVAL)) => Ok(None),
+        error => Err(error),
+    }
+}
+
 // ---- signals ----
 
 /// Every signal as a program expects it at its start: default action, nothing blocked.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -22,6 +22,7 @@ use super::{credentials, filter, landlock, limits};
 use crate::chance;
 use crate::clock::Uptime;
 use crate::files;
+use crate::syscall;
 
 /// What making namespaces and mounts takes.
 const NEEDED: Capabilities = Capabilities::SYS_ADMIN;
@@ -226,9 +227,13 @@ fn processes() -> impl Iterator<Item = (i32, i32)> {
     })
 }
 
-/// A process's parent. The name before it may hold anything, also brackets and blanks.
+/// A process's parent.
 pub(crate) fn parent_of(pid: i32) -> Option<i32> {
-    stat(pid)?.get(1)?.parse().ok()
+    let process = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    match syscall::parent_of(process.as_fd()).ok()? {
+        Some(parent) => i32::try_from(parent).ok(),
+        None => stat(pid)?.get(1)?.parse().ok(),
+    }
 }
 
 /// When a process started, in the kernel's ticks: with the number it names a process for good.
@@ -236,9 +241,30 @@ pub(crate) fn started(pid: i32) -> Option<u64> {
     stat(pid)?.get(19)?.parse().ok()
 }
 
-/// The fields of `/proc/PID/stat` behind the name: state, parent, …
+/// The fields of `/proc/PID/stat` behind the name, which may hold anything, also brackets and blanks: state, parent, …
 fn stat(pid: i32) -> Option<Vec<String>> {
     let stat = files::read_kernel(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     Some(fields.split_whitespace().map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{getpid, getppid};
+
+    use super::*;
+
+    #[test]
+    fn a_parent_is_the_same_whoever_tells_of_it() {
+        let own = getpid().as_raw_nonzero().get();
+        let told = getppid().map(|parent| parent.as_raw_nonzero().get());
+        let on_file = stat(own).and_then(|fields| fields.get(1)?.parse().ok());
+        assert_eq!([parent_of(own), on_file], [told; 2]);
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a child");
+        let number = i32::try_from(child.id()).expect("a number");
+        assert_eq!(parent_of(number), Some(own));
+        child.kill().and_then(|()| child.wait()).expect("ended");
+        assert_eq!(parent_of(number), None, "nobody has this number");
+        assert_eq!(parent_of(1), Some(0), "nobody started the first");
+    }
 }
