@@ -241,6 +241,9 @@ fn watch(mut line: Connection, ahead: Option<OwnedFd>) -> Result<(), Lost> {
                 if matches!(change, FromMonitor::Ended(_)) {
                     if inside {
                         outlive_the_rest(line, behind);
+                    } else {
+                        // Until it is let go: its own end takes longer than what is to be done first.
+                        while line.receive::<ToMonitor>().is_ok() {}
                     }
                     return Ok(());
                 }

@@ -46,11 +46,14 @@ impl Session {
                 FromMonitor::Stopped(signal) => self.say(&ToClient::Stopped { signal }),
                 FromMonitor::Ended(exit) => {
                     self.exit = Some(exit);
-                    self.monitor = None;
+                    let monitor = self.monitor.take();
                     self.relay_output();
                     // Closing the terminal hangs up on whatever the program left in the foreground.
                     self.master = None;
                     self.say_the_end();
+                    self.send();
+                    // It ends when it is let go: not while somebody waits.
+                    drop(monitor);
                 }
                 FromMonitor::Asks | FromMonitor::Started | FromMonitor::NotStarted(_) => {}
             }
