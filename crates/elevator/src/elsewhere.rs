@@ -22,3 +22,35 @@ pub(crate) fn wake<T>(process: i32, wakes: impl FnOnce() -> T) -> T {
     }
     woken
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn who_is_woken_is_kept_off_this_processor_for_that_moment_only() {
+        let mut child = Command::new("sleep").arg("60").spawn().expect("a child");
+        let number = i32::try_from(child.id()).expect("a number");
+        let may_run_on = || sched_getaffinity(Pid::from_raw(number)).expect("known");
+        let before = may_run_on();
+        // This thread stays where it is meanwhile.
+        let own = sched_getaffinity(None).expect("known");
+        let here = sched_getcpu();
+        let mut only = own;
+        only.clear();
+        only.set(here);
+        sched_setaffinity(None, &only).expect("kept here");
+        let meanwhile = wake(number, may_run_on);
+        sched_setaffinity(None, &own).expect("let go");
+        assert_eq!(may_run_on(), before);
+        assert_eq!(
+            meanwhile.is_set(here),
+            before.count() == 1,
+            "it has no other processor only where there is one"
+        );
+        child.kill().and_then(|()| child.wait()).expect("ended");
+        assert_eq!(wake(number, || 7), 7, "what wakes is done where nobody is left to wake");
+    }
+}
