@@ -1,7 +1,8 @@
 //! Signals, taken as they come rather than in handlers: they are blocked and read from a descriptor. Their dispositions stay
 //! as inherited, so that a stop signal, once let through, stops this process as it would any other.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
@@ -73,7 +74,10 @@ impl AsFd for Signals {
 
 /// Which signals this process was started to ignore (`nohup`, a shell without job control).
 fn ignored() -> impl Fn(Signal) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // With room for all of it: a library that has no size to go by would feel its way.
+    let mut status = String::with_capacity(4096);
+    // What cannot be read is taken for nothing ignored.
+    let _ = File::open("/proc/self/status").and_then(|mut file| file.read_to_string(&mut status));
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok()).unwrap_or(0);
     move |signal| mask >> (signal as i32 - 1) & 1 == 1

@@ -207,7 +207,7 @@ impl Connection {
     }
 
     fn read(&mut self, flags: RecvFlags) -> Result<(), Lost> {
-        let mut bytes = [0; 16 << 10];
+        let mut bytes = [0; 4 << 10];
         let received = self.receive_bytes(&mut bytes, flags)?;
         self.decoder.push(bytes.get(..received).unwrap_or_default());
         Ok(())
