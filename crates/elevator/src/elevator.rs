@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use ed25519_dalek::SigningKey;
+use elevon_policy::application::User;
 use elevon_policy::decide::{Attempt, Refusal, Verdict};
 use elevon_policy::event::{EndReason, Event, What};
 use elevon_policy::id::{GrantId, LaunchId, Version};
@@ -77,6 +78,12 @@ pub(crate) enum NotRecorded {
     /// The disk says no.
     #[error("the event could not be written to the journal: {0}")]
     Io(#[from] io::Error),
+}
+
+impl From<NotRecorded> for String {
+    fn from(error: NotRecorded) -> Self {
+        error.to_string()
+    }
 }
 
 impl Elevator {
@@ -162,9 +169,12 @@ impl Elevator {
                 self.conclude(&ended)?;
             }
         }
-        for forgotten in unfinished(found).into_iter().filter(|ended| !told.contains(&ended.0)) {
-            let (launch, grant, user) = forgotten;
-            self.record(What::LaunchEnded { launch, grant, user, reason: EndReason::Rebooted, exit: None })?;
+        for forgotten in unfinished(found).into_iter().filter(|open| !told.contains(&open.launch)) {
+            let Unfinished { launch, grant, user, boot } = forgotten;
+            // In this run of the computer it would be on file, had it come that far.
+            let here = boot.is_some_and(|boot| boot == Text::new(self.clock.boot()));
+            let reason = if here { EndReason::Failed } else { EndReason::Rebooted };
+            self.record(What::LaunchEnded { launch, grant, user, reason, exit: None })?;
         }
         if let Some(sheet) = self.holdings.sheet() {
             self.end_what_may_not_run(&sheet);
@@ -194,16 +204,23 @@ impl Elevator {
 
     /// Records what happened, durably. Whoever is about to act on it acts only after this.
     pub(crate) fn record(&self, what: What) -> Result<(), NotRecorded> {
-        self.record_in_silence(what)?;
+        self.record_beside(what, || Ok::<(), NotRecorded>(()))?;
         self.waiting.wake();
         Ok(())
     }
 
-    /// [`Elevator::record`], without waking those who carry it on: whoever has something more urgent to do does that after.
-    pub(crate) fn record_in_silence(&self, what: What) -> Result<(), NotRecorded> {
+    /// Records what happened, durably, and meanwhile does what has to be done by then; where that fails nothing is on record.
+    /// Wakes nobody who carries the record on: whoever has something more urgent to do does that after.
+    pub(crate) fn record_beside<E: From<NotRecorded>>(
+        &self,
+        what: What,
+        beside: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
         let journal = self.journal().ok_or(NotRecorded::NotEnrolled)?;
         let at = self.clock.for_the_record();
-        journal.record(at, what)?;
+        let begun = journal.begin(at, what).map_err(NotRecorded::Io)?;
+        beside()?;
+        begun.complete().map_err(NotRecorded::Io)?;
         self.clock.saw(at);
         Ok(())
     }
@@ -395,13 +412,28 @@ impl Elevator {
     }
 }
 
-/// The launches that were started and not ended, as far as these events tell.
-fn unfinished(events: &[Event]) -> Vec<(LaunchId, GrantId, elevon_policy::application::User)> {
-    let mut open = Vec::new();
+/// A launch that was started and not ended, as far as events tell.
+struct Unfinished {
+    launch: LaunchId,
+    grant: GrantId,
+    user: User,
+    /// The run of the computer it was started in, where that is known.
+    boot: Option<Text>,
+}
+
+fn unfinished(events: &[Event]) -> Vec<Unfinished> {
+    let mut open: Vec<Unfinished> = Vec::new();
+    let mut run = None;
     for event in events {
         match &event.what {
-            What::LaunchStarted { launch, grant, user, .. } => open.push((*launch, *grant, user.clone())),
-            What::LaunchEnded { launch, .. } => open.retain(|(known, ..)| known != launch),
+            What::ComputerStarted { boot, .. } => run = Some(boot.clone()),
+            What::LaunchStarted { launch, grant, user, .. } => open.push(Unfinished {
+                launch: *launch,
+                grant: *grant,
+                user: user.clone(),
+                boot: run.clone(),
+            }),
+            What::LaunchEnded { launch, .. } => open.retain(|known| known.launch != *launch),
             _ => {}
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,8 @@ use elevon_policy::time::Timestamp;
 use elevon_wire::chain::{self, Record};
 use elevon_wire::channel::EVENTS_AT_ONCE;
 use elevon_wire::signed::{PublicKey, Purpose, Signed};
+
+use crate::syscall;
 
 /// A segment is closed when it has grown to this many bytes.
 const SEGMENT: u64 = 1 << 20;
@@ -96,8 +99,9 @@ impl Journal {
         Ok((Self { folder: folder.to_owned(), key, state }, Found { events }))
     }
 
-    /// Records what happened, durably, and gives its place. Whoever is about to act on it acts only after this.
-    pub(crate) fn record(&self, at: Timestamp, what: What) -> io::Result<ChainHead> {
+    /// Has the disk begin with the record of what happened. Whoever is about to act on it acts only when that is complete;
+    /// nothing else is recorded before.
+    pub(crate) fn begin(&self, at: Timestamp, what: What) -> io::Result<Begun<'_>> {
         let mut state = self.state();
         if state.broken {
             return Err(io::Error::other("the journal could not be written before, and is closed"));
@@ -106,18 +110,14 @@ impl Journal {
             self.start_segment(&mut state)?;
         }
         let record = Record::encode(state.head, &Event::new(at, what));
-        let next = chain::head(state.head, &record);
+        let head = chain::head(state.head, &record);
         let mut line = serde_json::to_vec(&Signed::seal_bytes(&self.key, Purpose::Event, record))?;
         line.push(b'\n');
-        if let Err(error) = state.tail.write_all(&line).and_then(|()| state.tail.sync_data()) {
-            let length = state.length;
-            state.broken = state.tail.set_len(length).and_then(|()| state.tail.sync_all()).is_err();
-            return Err(error);
-        }
-        state.length += u64::try_from(line.len()).unwrap_or(u64::MAX);
-        state.head = next;
-        remember(&mut state.known, next);
-        Ok(next)
+        let length = state.length + u64::try_from(line.len()).unwrap_or(u64::MAX);
+        let mut begun = Begun { state, head, length, complete: false };
+        begun.state.tail.write_all(&line)?;
+        syscall::begin_to_store(begun.state.tail.as_fd())?;
+        Ok(begun)
     }
 
     /// What this journal knows of the event of this number, if it is one of the last.
@@ -186,6 +186,38 @@ impl Journal {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A record that may not be on the disk yet. Let go of, it is taken back.
+pub(crate) struct Begun<'a> {
+    state: MutexGuard<'a, State>,
+    /// The place of the record.
+    head: ChainHead,
+    /// How long the segment is with it.
+    length: u64,
+    complete: bool,
+}
+
+impl Begun<'_> {
+    /// Waits until it is durable, and gives its place.
+    pub(crate) fn complete(mut self) -> io::Result<ChainHead> {
+        self.state.tail.sync_data()?;
+        let (head, length) = (self.head, self.length);
+        self.state.length = length;
+        self.state.head = head;
+        remember(&mut self.state.known, head);
+        self.complete = true;
+        Ok(head)
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if !self.complete {
+            let (tail, length) = (&self.state.tail, self.state.length);
+            self.state.broken = tail.set_len(length).and_then(|()| tail.sync_all()).is_err();
+        }
     }
 }
 
@@ -263,14 +295,18 @@ mod tests {
         Journal::open(folder, key()).expect("opens")
     }
 
+    fn record(journal: &Journal, number: i64) -> ChainHead {
+        let (at, what) = note(number);
+        journal.begin(at, what).and_then(Begun::complete).expect("recorded")
+    }
+
     #[test]
     fn what_was_recorded_is_there_again() {
         let folder = tempfile::tempdir().expect("temporary directory");
         let (journal, found) = open(folder.path());
         assert!(found.events.is_empty());
         for number in 1..=5 {
-            let (at, what) = note(number);
-            journal.record(at, what).expect("recorded");
+            record(&journal, number);
         }
         let head = journal.head();
         drop(journal);
@@ -288,8 +324,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("temporary directory");
         let (journal, _) = open(folder.path());
         for number in 1..=3 {
-            let (at, what) = note(number);
-            journal.record(at, what).expect("recorded");
+            record(&journal, number);
         }
         drop(journal);
         let path = segment_path(folder.path(), ChainHead::START);
@@ -297,8 +332,7 @@ mod tests {
         std::fs::write(&path, whole.get(..whole.len() - 10).expect("long enough")).expect("written");
         let (journal, found) = open(folder.path());
         assert_eq!((journal.head().number, found.events.len()), (2, 2));
-        let (at, what) = note(4);
-        assert_eq!(journal.record(at, what).expect("recorded").number, 3);
+        assert_eq!(record(&journal, 4).number, 3);
         drop(journal);
         let changed =
             String::from_utf8(std::fs::read(&path).expect("read")).expect("text").replacen('A', "B", 1);
@@ -307,24 +341,38 @@ mod tests {
     }
 
     #[test]
+    fn what_was_begun_and_let_go_was_never_recorded() {
+        let folder = tempfile::tempdir().expect("temporary directory");
+        let (journal, _) = open(folder.path());
+        let first = record(&journal, 1);
+        let (at, what) = note(2);
+        drop(journal.begin(at, what).expect("begun"));
+        assert_eq!(journal.head(), first);
+        assert_eq!(journal.behind(1).expect("read").len(), 0);
+        assert_eq!(record(&journal, 3).number, 2);
+        let whole = journal.behind(0).expect("read");
+        drop(journal);
+        let (journal, found) = open(folder.path());
+        assert_eq!((journal.head().number, found.events.len(), whole.len()), (2, 2, 2));
+        assert_eq!(found.events.last().map(|event| event.at), Some(note(3).0));
+    }
+
+    #[test]
     fn stored_segments_go_and_the_chain_goes_on() {
         let folder = tempfile::tempdir().expect("temporary directory");
         let (journal, _) = open(folder.path());
         for number in 1..=4 {
-            let (at, what) = note(number);
-            let head = journal.record(at, what).expect("recorded");
+            let head = record(&journal, number);
             journal.start_segment(&mut journal.state()).expect("new segment");
             journal.stored(head).expect("trimmed");
         }
         assert_eq!(std::fs::read_dir(folder.path()).expect("read").count(), 1);
         let head = journal.head();
-        let (at, what) = note(5);
-        journal.record(at, what).expect("recorded");
+        record(&journal, 5);
         drop(journal);
         let (journal, found) = open(folder.path());
         assert_eq!((journal.head().number, found.events.len()), (head.number + 1, 1));
         journal.stored(ChainHead { number: 9, ..head }).expect("goes on behind the server");
-        let (at, what) = note(6);
-        assert_eq!(journal.record(at, what).expect("recorded").number, 10);
+        assert_eq!(record(&journal, 6).number, 10);
     }
 }

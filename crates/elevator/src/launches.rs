@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use elevon_policy::application::{Application, User};
@@ -13,10 +14,11 @@ use elevon_policy::event::{EndReason, Exit, Nested};
 use elevon_policy::id::{GrantId, LaunchId};
 use elevon_policy::text::OsText;
 use elevon_policy::time::{Span, Timestamp};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +31,12 @@ const PATIENCE: Span = Span::from_millis(100);
 
 /// An alarm at this never rings.
 const NEVER: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+
+/// What the alarm is watched as; no session has this number.
+const ALARM: u64 = 0;
+
+/// So many sessions are seen to be over at once; the rest right after.
+const AT_ONCE: usize = 64;
 
 /// A launch as it stands on file (`ID.json`), so that a restarted elevator finds it again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -56,8 +64,8 @@ pub(crate) struct Launch {
     /// The cgroups beside it that keep it to its limits.
     #[serde(default)]
     pub(crate) limits: Vec<PathBuf>,
-    /// Its session; none where that died at once.
-    pub(crate) session: Option<Process>,
+    /// Its session.
+    pub(crate) session: Process,
     /// The launch that it was started from inside of, and ends with.
     #[serde(default)]
     pub(crate) origin: Option<Nested>,
@@ -111,6 +119,11 @@ impl Process {
         Some(Self { pid, started: containment::started(pid)? })
     }
 
+    /// Its number.
+    pub(crate) fn pid(self) -> i32 {
+        self.pid
+    }
+
     /// A descriptor of it, if it is still the same one.
     fn open(self) -> Option<OwnedFd> {
         let process = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
@@ -122,10 +135,21 @@ impl Process {
 struct Live {
     launch: Launch,
     process: Arc<OwnedFd>,
+    /// What its session is watched as.
+    number: u64,
     /// What its session was ordered to do, and by when.
     ordered: Option<(EndReason, Uptime)>,
     /// Whether the elevator has already stepped in.
     overdue: bool,
+}
+
+impl Live {
+    /// When its session should have done its work; nothing once the elevator has stepped in.
+    fn due(&self) -> Option<Uptime> {
+        let ordered = self.ordered.map(|(_, by)| by);
+        let by = self.launch.deadline.into_iter().chain(ordered).min()?;
+        (!self.overdue).then(|| by.after(PATIENCE))
+    }
 }
 
 /// All launches.
@@ -134,7 +158,10 @@ pub(crate) struct Launches {
     folder: PathBuf,
     displays: PathBuf,
     live: Mutex<HashMap<LaunchId, Live>>,
-    news: OwnedFd,
+    /// The alarm, and each session's end. Whoever adds a launch adds to it: nobody has to be woken for that.
+    watched: OwnedFd,
+    /// The number of the last session.
+    last: AtomicU64,
     /// Rings when a session should have done its work. A wait that counts its own time would begin anew where it was when the
     /// computer wakes.
     alarm: OwnedFd,
@@ -157,10 +184,11 @@ impl Launches {
         std::fs::create_dir_all(folder)?;
         std::fs::create_dir_all(displays)?;
         std::fs::set_permissions(displays, Permissions::from_mode(0o711))?;
-        let news = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let alarm = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        let watched = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&watched, &alarm, epoll::EventData::new_u64(ALARM), epoll::EventFlags::IN)?;
         let (folder, displays) = (folder.to_owned(), displays.to_owned());
-        Ok(Self { folder, displays, live: Mutex::new(HashMap::new()), news, alarm })
+        Ok(Self { folder, displays, live: Mutex::default(), watched, last: AtomicU64::new(ALARM), alarm })
     }
 
     /// The folder of the launches' files.
@@ -173,16 +201,34 @@ impl Launches {
         self.displays.join(launch.to_string())
     }
 
-    /// Puts a launch on file, before its session hears of it.
+    /// Puts a launch on file, before its program starts.
     pub(crate) fn announce(&self, launch: &Launch) -> io::Result<()> {
         files::write_json_fast(&self.path(launch.launch, "json"), launch)
     }
 
-    /// Watches over a launch's session from now on.
-    pub(crate) fn watch_over(&self, launch: Launch, process: OwnedFd) {
-        let live = Live { launch, process: Arc::new(process), ordered: None, overdue: false };
-        self.live().insert(live.launch.launch, live);
-        self.wake();
+    /// Watches over a launch's session from now on. Before its program starts: whatever that does first, it is known whose it is.
+    pub(crate) fn watch_over(&self, launch: Launch, process: OwnedFd) -> io::Result<()> {
+        let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let process = Arc::new(process);
+        let known = Live { launch, process: Arc::clone(&process), number, ordered: None, overdue: false };
+        let mut live = self.live();
+        live.insert(known.launch.launch, known);
+        epoll::add(&self.watched, &*process, epoll::EventData::new_u64(number), epoll::EventFlags::IN)?;
+        self.set_alarm(&live)
+    }
+
+    /// Gives back the session of a launch that did not come to run; nothing where its end was seen already, and is told of.
+    pub(crate) fn take_back(&self, launch: LaunchId) -> Option<Arc<OwnedFd>> {
+        self.remove(|live| live.launch.launch == launch).map(|live| live.process)
+    }
+
+    fn remove(&self, which: impl Fn(&Live) -> bool) -> Option<Live> {
+        let mut live = self.live();
+        let id = live.values().find(|live| which(live))?.launch.launch;
+        let live = live.remove(&id)?;
+        // Whoever is ordering its end has it open a moment longer.
+        let _ = epoll::delete(&self.watched, &*live.process);
+        Some(live)
     }
 
     /// How many there are.
@@ -220,9 +266,10 @@ impl Launches {
             };
             // A session that has left its outcome is done, even where nobody has taken it in yet.
             let done = self.path(launch.launch, "outcome").exists();
-            let process = launch.session.filter(|_| launch.boot == boot && !done).and_then(Process::open);
+            let process =
+                Some(launch.session).filter(|_| launch.boot == boot && !done).and_then(Process::open);
             match process {
-                Some(process) => self.watch_over(launch, process),
+                Some(process) => self.watch_over(launch, process)?,
                 None if launch.boot == boot => over.push(self.conclude(launch, None, false)),
                 None => over.push(Ended { launch, reason: EndReason::Rebooted, exit: None }),
             }
@@ -272,8 +319,7 @@ impl Launches {
     /// cgroup, but is born where it is: where the two name different launches, neither is believed.
     pub(crate) fn belongs(&self, ancestors: &[i32], cgroup: &str) -> Belongs {
         let descends = |launch: &Launch| {
-            let session = launch.session.filter(|session| ancestors.contains(&session.pid));
-            session.is_some_and(|session| Process::of(session.pid) == Some(session))
+            ancestors.contains(&launch.session.pid) && Process::of(launch.session.pid) == Some(launch.session)
         };
         let is_in = |launch: &Launch| {
             let name = launch.cgroup.as_ref().and_then(|folder| folder.file_name()?.to_str());
@@ -361,65 +407,52 @@ impl Launches {
             }
         }
         // A session may be stopped, or kept from listening: whether it obeys is watched.
-        self.wake();
+        if let Err(error) = self.set_alarm(&self.live()) {
+            eprintln!("elevon-elevator: could not watch whether sessions obey: {error}");
+        }
     }
 
     /// Waits until some launches are over, for so long at most, and gives them with what their sessions left on file. Steps
     /// in where a session died or did not do its work.
     pub(crate) fn wait(&self, patience: Option<Span>) -> io::Result<Vec<Ended>> {
-        let watched: Vec<(LaunchId, Arc<OwnedFd>)> =
-            self.live().iter().map(|(id, live)| (*id, Arc::clone(&live.process))).collect();
-        let next = self.step_in(patience.map(|patience| Uptime::now().after(patience)));
-        self.set_alarm(next)?;
-        let mut ready = vec![
-            PollFd::from_borrowed_fd(self.news.as_fd(), PollFlags::IN),
-            PollFd::from_borrowed_fd(self.alarm.as_fd(), PollFlags::IN),
-        ];
-        ready.extend(
-            watched.iter().map(|(_, process)| PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)),
-        );
-        match poll(&mut ready, None) {
+        self.step_in()?;
+        let limit = patience.map(|patience| Timespec::try_from(patience.std())).transpose();
+        let mut seen: Vec<epoll::Event> = Vec::with_capacity(AT_ONCE);
+        match epoll::wait(&self.watched, spare_capacity(&mut seen), limit.map_err(io::Error::other)?.as_ref())
+        {
             Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
-            polled => polled?,
+            waited => waited?,
         };
-        let over: Vec<bool> = ready.iter().map(|fd| !fd.revents().is_empty()).collect();
-        drop(ready);
-        // What the counters say does not matter.
-        let _ = rustix::io::read(&self.news, &mut [0; 8]);
-        let _ = rustix::io::read(&self.alarm, &mut [0; 8]);
         let mut ended = Vec::new();
-        for ((id, _), over) in watched.iter().zip(over.into_iter().skip(2)) {
-            let live = if over { self.live().remove(id) } else { None };
-            ended.extend(live.map(|live| self.conclude(live.launch, live.ordered, live.overdue)));
+        for number in seen.iter().map(|event| event.data.u64()) {
+            if number == ALARM {
+                // How often it rang does not matter.
+                let _ = rustix::io::read(&self.alarm, &mut [0; 8]);
+                continue;
+            }
+            let over = self.remove(|live| live.number == number);
+            ended.extend(over.map(|live| self.conclude(live.launch, live.ordered, live.overdue)));
         }
         Ok(ended)
     }
 
-    /// Kills what has outlived its deadline, and says when to look again.
-    fn step_in(&self, patience: Option<Uptime>) -> Option<Uptime> {
-        let mut next = patience;
-        for live in self.live().values_mut().filter(|live| !live.overdue) {
-            let ordered = live.ordered.map(|(_, by)| by);
-            let Some(deadline) = live.launch.deadline.into_iter().chain(ordered).min() else {
-                continue;
-            };
-            let due = deadline.after(PATIENCE);
-            if due.left() == Span::ZERO {
-                live.overdue = true;
-                eprintln!(
-                    "elevon-elevator: the session of launch {} did not end its tree in time, so it is killed",
-                    live.launch.launch
-                );
-                kill(&live.launch, live.process.as_fd());
-            } else {
-                next = Some(next.map_or(due, |next| next.min(due)));
-            }
+    /// Kills what has outlived its deadline, and has the alarm ring when it is time to look again.
+    fn step_in(&self) -> io::Result<()> {
+        let mut live = self.live();
+        for live in live.values_mut().filter(|live| live.due().is_some_and(|due| due.left() == Span::ZERO)) {
+            live.overdue = true;
+            eprintln!(
+                "elevon-elevator: the session of launch {} did not end its tree in time, so it is killed",
+                live.launch.launch
+            );
+            kill(&live.launch, live.process.as_fd());
         }
-        next
+        self.set_alarm(&live)
     }
 
-    fn set_alarm(&self, at: Option<Uptime>) -> io::Result<()> {
-        let alarm = Itimerspec { it_interval: NEVER, it_value: at.map_or(NEVER, Uptime::alarm) };
+    fn set_alarm(&self, live: &HashMap<LaunchId, Live>) -> io::Result<()> {
+        let next = live.values().filter_map(Live::due).min();
+        let alarm = Itimerspec { it_interval: NEVER, it_value: next.map_or(NEVER, Uptime::alarm) };
         timerfd_settime(&self.alarm, TimerfdTimerFlags::ABSTIME, &alarm)?;
         Ok(())
     }
@@ -449,11 +482,6 @@ impl Launches {
         self.folder.join(format!("{launch}.{kind}"))
     }
 
-    fn wake(&self) {
-        // The counter cannot overflow: the watcher reads it each time.
-        let _ = rustix::io::write(&self.news, &1u64.to_ne_bytes());
-    }
-
     fn live(&self) -> MutexGuard<'_, HashMap<LaunchId, Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -464,7 +492,7 @@ fn kill(launch: &Launch, session: std::os::fd::BorrowedFd<'_>) {
     if let Some(cgroup) = &launch.cgroup {
         containment::kill_cgroup(cgroup);
     }
-    if let Some(pid) = launch.session.and_then(|session| Pid::from_raw(session.pid)) {
+    if let Some(pid) = Pid::from_raw(launch.session.pid) {
         containment::signal_descendants(pid, Signal::KILL);
     }
     // Last: what is left of its tree goes to the spawner, which kills it.

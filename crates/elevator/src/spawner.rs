@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::connection::{Connection, Lost, Supply};
 use crate::elsewhere;
 use crate::launch::{Descriptors, Plan, containment};
+use crate::launches::Process;
 use crate::pam;
 use crate::session;
 use crate::syscall::{self, Fork};
@@ -39,10 +40,10 @@ pub(crate) struct Spawner {
 #[derive(Debug)]
 pub(crate) struct Ready {
     /// Its process.
-    pub(crate) pid: i32,
+    pub(crate) process: Process,
     /// The cgroup made for it, where there is one.
     pub(crate) cgroup: Option<PathBuf>,
-    process: OwnedFd,
+    descriptor: OwnedFd,
     line: Connection,
 }
 
@@ -52,7 +53,7 @@ struct Make;
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Reply {
-    Made { pid: i32, cgroup: Option<PathBuf> },
+    Made { process: Process, cgroup: Option<PathBuf> },
     Failed { cause: String },
 }
 
@@ -118,9 +119,9 @@ impl Spawner {
         for _ in 0..TRIES {
             match sure(sessions.take(&Make))? {
                 (Reply::Failed { cause }, _) => failed = io::Error::other(cause),
-                (Reply::Made { pid, cgroup }, descriptors) => {
-                    let ready = ready(descriptors, pid, cgroup)?;
-                    if !containment::ends_within(ready.process.as_fd(), Span::ZERO)? {
+                (Reply::Made { process, cgroup }, descriptors) => {
+                    let ready = ready(descriptors, process, cgroup)?;
+                    if !containment::ends_within(ready.descriptor.as_fd(), Span::ZERO)? {
                         return Ok(ready);
                     }
                     if let Some(cgroup) = &ready.cgroup {
@@ -147,10 +148,10 @@ fn sure<T>(heard: Result<T, Lost>) -> io::Result<T> {
     heard.map_err(io::Error::other)
 }
 
-fn ready(descriptors: Vec<OwnedFd>, pid: i32, cgroup: Option<PathBuf>) -> io::Result<Ready> {
+fn ready(descriptors: Vec<OwnedFd>, process: Process, cgroup: Option<PathBuf>) -> io::Result<Ready> {
     match <[OwnedFd; 2]>::try_from(descriptors) {
-        Ok([process, session]) => {
-            Ok(Ready { pid, cgroup, process, line: Connection::new(session, LIMIT, None) })
+        Ok([descriptor, line]) => {
+            Ok(Ready { process, cgroup, descriptor, line: Connection::new(line, LIMIT, None) })
         }
         Err(_) => Err(io::Error::other("the spawner did not send two descriptors")),
     }
@@ -163,10 +164,10 @@ impl Ready {
         // What it forks would keep the processors that it was given meanwhile.
         let begun = match plan.wants_own_monitor(self.cgroup.as_deref()) {
             true => begin(),
-            false => elsewhere::wake(self.pid, begin),
+            false => elsewhere::wake(self.process.pid(), begin),
         };
         begun.map_err(io::Error::other)?;
-        Ok(self.process)
+        Ok(self.descriptor)
     }
 }
 
@@ -214,9 +215,9 @@ fn serve(line: OwnedFd, helpers: OwnedFd) -> io::Result<()> {
 fn answer(line: &Connection, sessions: &mut HashSet<i32>) -> io::Result<()> {
     let sent = match make_session() {
         Err(error) => line.send(&Reply::Failed { cause: error.to_string() }),
-        Ok(Ready { pid, cgroup, process, line: session }) => {
-            sessions.insert(pid);
-            line.send_with(&Reply::Made { pid, cgroup }, &[process.as_fd(), session.socket()])
+        Ok(Ready { process, cgroup, descriptor, line: its }) => {
+            sessions.insert(process.pid());
+            line.send_with(&Reply::Made { process, cgroup }, &[descriptor.as_fd(), its.socket()])
         }
     };
     match sent {
@@ -242,9 +243,10 @@ fn make_session() -> io::Result<Ready> {
             Err(_) => syscall::exit_now(1),
         },
         Fork::Parent(pid) => Ok(Ready {
-            pid: pid.as_raw_nonzero().get(),
+            process: Process::of(pid.as_raw_nonzero().get())
+                .ok_or_else(|| io::Error::other("when a session started cannot be read"))?,
             cgroup,
-            process: pidfd_open(pid, PidfdFlags::empty())?,
+            descriptor: pidfd_open(pid, PidfdFlags::empty())?,
             line: Connection::new(ours, LIMIT, None),
         }),
     }

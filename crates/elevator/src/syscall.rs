@@ -424,6 +424,14 @@ pub(crate) fn may_execute(file: BorrowedFd<'_>) -> rustix::io::Result<()> {
     Err(rustix::io::Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(rustix::io::Errno::IO))
 }
 
+/// Has the disk begin with what was written to a file, and does not wait for it. Nothing is sure before the file is synced, but
+/// an error here may be told here only.
+pub(crate) fn begin_to_store(file: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes numbers; touches no memory. Zero and zero are the whole file.
+    let result = unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 // ---- sockets ----
 
 /// A descriptor of the process that connected this socket, which stays its even when the number is used again. `None`

@@ -8,6 +8,7 @@
 //! attacker hold CONNECTIONS     connections with descriptors queued in each, and never a whole message
 //! attacker steal PID            takes a process's sockets, and types into them
 //! attacker serve DIRECTORY      mounts a file system of its own there, never answers for it, and holds its folder open
+//! attacker unclosable FILE      mounts a file of its own there, and hands it over: whoever closes it waits for ever
 //! ```
 //!
 //! Prints a line for each message (`message {…}`), `data …` for a terminal's bytes, and `closed` or `silent` at the end;
@@ -21,7 +22,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -53,6 +54,8 @@ fn main() -> Result<()> {
         "hold" => hold(words.first().context("how many")?.parse()?),
         "steal" => steal(words.first().context("whose")?.parse()?),
         "serve" => serve(words.first().context("where")?),
+        "unclosable" => unclosable(words.first().context("where")?),
+        "open" => open(words.first().context("what")?),
         other => bail!("expected say, repeat, time, hold, steal or serve, not {other:?}"),
     }
 }
@@ -267,7 +270,8 @@ fn listen(mut stream: UnixStream, mut more: Option<PathBuf>, answer: Option<&Ans
     }
 }
 
-/// What a word stands for: `cwd`, `null`, `out`, `err`, `self`, `pipe`, `epoll`, `path:P` (O_PATH), `file:P` (reading).
+/// What a word stands for: `cwd`, `null`, `out`, `err`, `self`, `pipe`, `epoll`, `path:P` (O_PATH), `file:P` (reading),
+/// `unclosable:P` (a file of a file system of its own).
 fn descriptor(kind: &str, connection: impl AsFd) -> Result<OwnedFd> {
     let open = |path: &str, flags: OFlags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty());
     Ok(match kind.split_once(':').unwrap_or((kind, "")) {
@@ -280,14 +284,28 @@ fn descriptor(kind: &str, connection: impl AsFd) -> Result<OwnedFd> {
         ("epoll", _) => rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC)?,
         ("path", path) => open(path, OFlags::PATH)?,
         ("file", path) => open(path, OFlags::RDONLY)?,
+        ("unclosable", path) => {
+            let own = std::env::current_exe()?;
+            let mut command = Command::new("unshare");
+            handed_over(command.arg("-Urm").arg(own).args(["unclosable", path]))?.1
+        }
         _ => bail!("no such descriptor: {kind}"),
     })
 }
 
 /// A connection whose maker is gone by the time anybody speaks.
 fn connected_by_another() -> Result<UnixStream> {
+    let (mut maker, connection) = handed_over(Command::new(std::env::current_exe()?).arg("connect"))?;
+    maker.wait()?;
+    Ok(connection.into())
+}
+
+/// The descriptor that a process hands over on its standard input.
+fn handed_over(command: &mut Command) -> Result<(Child, OwnedFd)> {
     let (ours, theirs) = UnixStream::pair()?;
-    Command::new(std::env::current_exe()?).arg("connect").stdin(OwnedFd::from(theirs)).spawn()?.wait()?;
+    let child = command.stdin(OwnedFd::from(theirs)).spawn()?;
+    // It holds the only other end.
+    command.stdin(Stdio::null());
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
@@ -296,7 +314,7 @@ fn connected_by_another() -> Result<UnixStream> {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    Ok(handed.context("the connection did not arrive")?.into())
+    Ok((child, handed.context("nothing was handed over")?))
 }
 
 fn hand_over() -> Result<()> {
@@ -318,16 +336,71 @@ fn hold(connections: usize) -> Result<()> {
     Ok(())
 }
 
-/// In a user and mount namespace of its own: there anybody may.
-fn serve(folder: &str) -> Result<()> {
-    let device = rustix::fs::open("/dev/fuse", OFlags::RDWR, Mode::empty()).context("open /dev/fuse")?;
-    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
+/// Mounts a file system of its own, whose root is of this kind. In a user and mount namespace of its own: there anybody may.
+fn mounted(place: &str, kind: &str) -> Result<OwnedFd> {
+    let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .context("open /dev/fuse")?;
+    let options = format!("fd={},rootmode={kind},user_id=0,group_id=0", device.as_raw_fd());
     let options = CString::new(options)?;
-    mount("served", folder, "fuse", MountFlags::empty(), options.as_c_str()).context("mount it")?;
+    mount("served", place, "fuse", MountFlags::empty(), options.as_c_str()).context("mount it")?;
+    Ok(device)
+}
+
+fn serve(folder: &str) -> Result<()> {
+    let _device = mounted(folder, "40000")?;
     let held = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
     println!("holding {}", held.as_raw_fd());
     std::thread::park();
     Ok(())
+}
+
+fn unclosable(file: &str) -> Result<()> {
+    let device = mounted(file, "100644")?;
+    // By a process of its own: one that serves a file and has it open never ends, for its end closes that first.
+    Command::new(std::env::current_exe()?).args(["open", file]).spawn()?;
+    answer_all_but_closing(&device)
+}
+
+fn open(file: &str) -> Result<()> {
+    let file = rustix::fs::open(file, OFlags::RDONLY, Mode::empty()).context("open it")?;
+    send(stdin(), b"x", &[file], usize::MAX)
+}
+
+/// The few questions that an open file is asked (`linux/fuse.h`).
+fn answer_all_but_closing(device: &OwnedFd) -> Result<()> {
+    const GETATTR: u32 = 3;
+    const OPEN: u32 = 14;
+    const FLUSH: u32 = 25;
+    const INIT: u32 = 26;
+    const HEADER: usize = 16;
+    let mut question = vec![0; 64 << 10];
+    loop {
+        let read = rustix::io::read(device, &mut question)?;
+        let kind = question.get(4..8).filter(|_| read >= 40).context("a whole question")?;
+        let kind = u32::from_ne_bytes(kind.try_into()?);
+        let mut answer = vec![0; HEADER];
+        let mut put = |at: usize, value: u32| {
+            answer.resize(answer.len().max(HEADER + at + 4), 0);
+            answer[HEADER + at..HEADER + at + 4].copy_from_slice(&value.to_ne_bytes());
+        };
+        match kind {
+            FLUSH => continue,
+            // Version 7.31, and the longest write.
+            INIT => [(0, 7), (4, 31), (20, 4096), (60, 0)].map(|(at, value)| put(at, value)).len(),
+            // A regular file of no length.
+            GETATTR => [(16, 1), (76, 0o100_644), (80, 1), (100, 0)].map(|(at, value)| put(at, value)).len(),
+            OPEN => [(0, 1), (12, 0)].map(|(at, value)| put(at, value)).len(),
+            _ => 0,
+        };
+        if answer.len() == HEADER {
+            answer[4..8].copy_from_slice(&(-rustix::io::Errno::NOSYS.raw_os_error()).to_ne_bytes());
+        }
+        let length = u32::try_from(answer.len())?.to_ne_bytes();
+        answer[..4].copy_from_slice(&length);
+        answer[8..16].copy_from_slice(&question[8..16]);
+        // Whoever asked may have given up.
+        let _ = rustix::io::write(device, &answer);
+    }
 }
 
 /// Types into another process's connection.

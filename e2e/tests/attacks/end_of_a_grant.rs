@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use elevon_e2e::clock::{SOON, now, until, until_true};
+use elevon_e2e::journal::Event;
 use elevon_e2e::leftovers::cgroup_root;
 use elevon_e2e::process::{children, gone, lives};
-use elevon_e2e::program::Program;
+use elevon_e2e::program::{Program, run};
 use elevon_policy::text::Text;
 use elevon_policy::time::Span;
 use elevon_wire::conversation::FromClient;
 
-use crate::ground::{Ground, Said, asked, message};
+use crate::ground::{Ground, Said, asked, message, runs};
 
 crate::cases! {
     Shared a_forest_of_daemons_ends_on_time,
@@ -27,6 +28,7 @@ crate::cases! {
     Shared a_client_that_hangs_on_is_revoked_all_the_same,
     Shared a_killed_monitor_ends_its_program,
     Shared a_client_cannot_lengthen_a_grant,
+    Shared a_right_taken_back_while_its_launch_is_held_up_starts_nothing,
     Alone a_stopped_elevator_does_not_stop_the_clock,
     Alone a_killed_elevator_does_not_stop_the_clock,
     Alone a_killed_spawner_does_not_hang_the_elevator,
@@ -257,6 +259,47 @@ fn a_client_cannot_lengthen_a_grant(ground: &mut Ground) -> Result<String> {
     }
     ground.nothing_recorded()?;
     Ok("beyond what policy allows: refused".into())
+}
+
+/// Alice's standard input is a file of her own file system, over whose closing she takes as long as she likes; her launch has all
+/// it needs by then, and waits for nothing but its record.
+fn a_right_taken_back_while_its_launch_is_held_up_starts_nothing(ground: &mut Ground) -> Result<String> {
+    let good = ground.path("free/good");
+    ground.elevated(&[&good])?.expect(0);
+    let started = ground.fresh()?.into_iter().find(|event| event.kind == "launch.started");
+    let grant = started.context("a launch")?.text("/grant").to_owned();
+    let asks = ground.site.tree.join("asks");
+    fs::write(&asks, runs(&good, &[]))?;
+    let script = format!(
+        r#"touch never; timeout 30 $A say --fds "cwd,unclosable:never,out,err" <{}; rm never"#,
+        asks.display()
+    );
+    let mut command = ground.shell_command(&script)?;
+    let mut held = Program::start("attacker", &mut command, &ground.site.tree.join("logs"))?;
+    let elevator = ground.elevator_pid().context("it runs")?;
+    until_true("the elevator to wait for alice", SOON, || waits_for_a_file_system(elevator))
+        .with_context(|| held.log())?;
+    ground.revoke(&grant)?;
+    let is_told = |event: &Event| event.kind == "grant.revocation_enforced" && event.text("/grant") == grant;
+    until("the right to be taken back", SOON, || Ok(ground.events()?.into_iter().find(is_told)))?;
+    let mut let_go = ground.site.as_user(&ground.site.alice, "/usr/bin/pkill".as_ref())?;
+    run(let_go.args(["-9", "-f", "[u]nclosable never"]), b"")?.expect(0);
+    let said = held.exit(SOON)?;
+    ensure!(
+        !said.text().contains("good uid") && said.err.contains("taken back"),
+        "{} {}",
+        said.text(),
+        said.err
+    );
+    ground.recorded(&[("launch.started", ""), ("launch.started", ""), ("launch.ended", "revoked")])?;
+    Ok("it was recorded, and told that its right is gone".into())
+}
+
+/// Whether one of its threads waits for an answer of a file system that a program serves.
+fn waits_for_a_file_system(pid: i32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let waits = |place: PathBuf| fs::read_to_string(place.join("wchan")).unwrap_or_default();
+    threads.map(|thread| waits(thread.path())).any(|place| place.contains("request_wait_answer"))
 }
 
 fn a_stopped_elevator_does_not_stop_the_clock(ground: &mut Ground) -> Result<String> {

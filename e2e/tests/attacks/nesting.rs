@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use elevon_e2e::binaries::binary;
-use elevon_e2e::clock::{SOON, now, until, until_true};
+use elevon_e2e::clock::{Deadline, SOON, now, until, until_true};
 use elevon_e2e::journal::Event;
 use elevon_e2e::leftovers::cgroup_root;
 use elevon_e2e::process::kill;
 use elevon_e2e::program::{Program, Ran, run};
 use serde_json::Value;
 
-use crate::ground::{Ground, runs};
+use crate::ground::{Ground, full, runs, span};
 
 crate::cases! {
     Shared a_list_that_allows_it_starts_it_for_the_origins_user,
@@ -27,6 +27,7 @@ crate::cases! {
     Shared what_is_kept_nests_nothing,
     Shared a_third_user_inside_asks_for_nobody,
     Shared only_programs_are_asked_for_from_inside,
+    Shared what_a_program_asks_first_is_known_to_come_from_inside,
     Shared the_account_that_counts_is_the_origins_users,
     Shared what_is_nested_ends_no_later_than_its_origin,
     Shared what_is_nested_ends_with_its_origin,
@@ -362,6 +363,25 @@ fn only_programs_are_asked_for_from_inside(ground: &mut Ground) -> Result<String
         ground.recorded(&[("launch.started", ""), ("launch.refused", "nested")])?;
     }
     Ok("explain, status and components are refused".into())
+}
+
+/// The program is a client: it asks with the first thing it does, when its own launch has hardly begun.
+fn what_a_program_asks_first_is_known_to_come_from_inside(ground: &mut Ground) -> Result<String> {
+    let client = ground.site.programs.join("free/elevon");
+    good(ground)?;
+    fs::copy(ground.site.client(), &client)?;
+    let (client, socket) = (client.to_string_lossy().into_owned(), ground.site.socket());
+    let asks = [client.as_str(), "--socket", &socket.to_string_lossy(), "status"];
+    let deadline = Deadline::within(span());
+    let mut rounds = 0;
+    while deadline.left().is_some() || (full() && rounds < 2_000) {
+        let ran = ground.elevated(&asks)?;
+        ensure!(ran.err.contains("elevated itself"), "{} {}", ran.text(), ran.err);
+        rounds += 1;
+    }
+    let refused = ground.fresh()?.iter().filter(|event| event.kind == "launch.refused").count();
+    ensure!(refused == rounds, "{refused} of {rounds} refused");
+    Ok(format!("refused, {rounds} times"))
 }
 
 fn the_account_that_counts_is_the_origins_users(ground: &mut Ground) -> Result<String> {

@@ -21,6 +21,7 @@ crate::cases! {
     Alone arguments_beyond_measure_do_not_jam_the_record,
     Shared a_justification_beyond_measure_is_refused,
     Shared a_program_that_takes_everything_is_still_ended,
+    Shared a_file_that_is_never_closed_holds_up_nobody_else,
 }
 
 fn served(ground: &Ground, person_is_bob: bool) -> Result<Duration> {
@@ -180,4 +181,20 @@ fn a_program_that_takes_everything_is_still_ended(ground: &mut Ground) -> Result
     ensure!(took < Duration::from_secs(6), "it took {took:?}");
     ground.recorded(&[("launch.started", ""), ("launch.ended", "expired")])?;
     Ok(format!("40 of it at the highest priority, gone after {:.1} s", took.as_secs_f64()))
+}
+
+/// Alice's standard input is a file of a file system of her own, which is told of its closing, and says nothing to that.
+fn a_file_that_is_never_closed_holds_up_nobody_else(ground: &mut Ground) -> Result<String> {
+    let script = r#"touch never; cat >message
+        timeout 20 $A say --fds "cwd,unclosable:never,out,err" <message >said.out 2>&1 &
+        for n in $(seq 100); do pgrep -u $(id -u) -f "[u]nclosable never" >/dev/null && break; sleep 0.05; done
+        for n in 1 2 3 4 5; do timeout 10 $A say <message || echo late; done
+        pkill -9 -u $(id -u) -f "[u]nclosable never"
+        wait; echo; echo hers:; cat said.out; rm message said.out never"#;
+    let said = ground.shell(script, &runs(&ground.path("free/good"), &[]))?;
+    let text = said.text();
+    let (others, hers) = text.split_once("hers:").context("both were said")?;
+    ensure!(others.matches("good uid=0").count() == 5 && !others.contains("late"), "{text}");
+    ensure!(hers.contains("good uid=0"), "when nobody serves her file any more it is closed: {text}");
+    Ok("five others were served meanwhile".into())
 }

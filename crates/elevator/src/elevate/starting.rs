@@ -18,14 +18,14 @@ use super::refusals::of_elevon;
 use crate::chance;
 use crate::clock::Uptime;
 use crate::connection::Connection;
-use crate::elevator::NotRecorded;
+use crate::elevator::Elevator;
 use crate::files;
 use crate::holdings::Taken;
 use crate::launch::display::Shown;
 use crate::launch::gate::{self, Gate};
 use crate::launch::limits::{self, Limited};
 use crate::launch::{Descriptors, Order, Plan, ProgramKind, containment, environment};
-use crate::launches::{Groups, Launch, Process};
+use crate::launches::{Groups, Launch};
 use crate::measure::{Caller, Measured, Program, ScriptSource};
 use crate::spawner::Ready;
 
@@ -83,7 +83,7 @@ impl Attempted<'_> {
         may.then(|| Groups { gid: *gid, groups: groups.clone() })
     }
 
-    /// Records the launch, then makes its session, which takes over the conversation.
+    /// Takes the session that is ready, which takes over the conversation, and lets the program start once that is on record.
     fn start(
         &self,
         line: &Connection,
@@ -115,7 +115,7 @@ impl Attempted<'_> {
             boot: elevator.clock.boot().to_owned(),
             cgroup: cgroup.or_else(|| ready.cgroup.clone()),
             limits: beside,
-            session: Process::of(ready.pid),
+            session: ready.process,
             origin: origin.map(Launch::as_origin),
             nests: self.nests(origin, &kept),
         };
@@ -124,54 +124,67 @@ impl Attempted<'_> {
                 limits::forget(&launch.limits);
                 let _ = files::remove_folder(&elevator.launches.display(id));
             })?;
-        match self.begin(&launch, &plan, descriptors, ready, gate, offer) {
-            Ok(session) => {
-                elevator.launches.watch_over(launch.clone(), session);
-                self.look_again(&launch, now);
-                Ok(())
-            }
-            Err(cause) => {
-                elevator.launches.forget(&launch);
-                Err(cause)
-            }
-        }
+        let session = self
+            .record_start(&launch, &plan, descriptors, ready, offer)
+            .inspect_err(|_| elevator.launches.forget(&launch))?;
+        self.let_start(&launch, session, gate, now)
     }
 
-    /// Its session makes it ready while it goes on file and on record; only then it starts. What is on record as started and
-    /// does not come to run is on record as ended.
-    fn begin(
+    /// Hands it over to its session, which makes it ready while it goes on file and on record; gives the session's process.
+    fn record_start(
         &self,
         launch: &Launch,
         plan: &Plan,
         descriptors: Descriptors,
         ready: Ready,
-        gate: Gate,
         offer: &Offer,
     ) -> Result<OwnedFd, String> {
-        let elevator = self.elevator;
-        let in_words = |error: NotRecorded| error.to_string();
-        let gone = |error| format!("its session is gone: {error}");
-        let session = ready.begin(plan, &descriptors).map_err(gone)?;
-        // Whatever is held of it here is seen as held by those who wait for its end.
+        let session =
+            ready.begin(plan, &descriptors).map_err(|error| format!("its session is gone: {error}"))?;
+        // Whatever is held of it here is seen as held by those who wait for its end. What a user gave may take its time to close,
+        // so nobody else waits for that.
         drop(descriptors);
-        elevator.launches.announce(launch).map_err(|error| error.to_string())?;
-        elevator.record_in_silence(launch_started(launch, plan, offer)).map_err(in_words)?;
-        let opened = gate.open();
-        elevator.waiting.wake();
-        if let Err(error) = opened {
-            let ended = What::LaunchEnded {
-                launch: launch.launch,
-                grant: launch.grant,
-                user: launch.user.clone(),
-                reason: EndReason::Failed,
-                exit: None,
-            };
-            elevator.record(ended).map_err(in_words)?;
-            // What it leaves on file goes with the rest; what it leaves later, with the next start.
-            let _ = containment::ends_within(session.as_fd(), Span::from_secs(1));
-            return Err(gone(error));
-        }
+        let announce = || self.elevator.launches.announce(launch).map_err(|error| error.to_string());
+        self.elevator.record_beside(launch_started(launch, plan, offer), announce)?;
         Ok(session)
+    }
+
+    /// Lets it start, if it still may. From here on its end is told of by whoever takes it out of what is known to run.
+    fn let_start(&self, launch: &Launch, session: OwnedFd, gate: Gate, now: Timestamp) -> Result<(), String> {
+        let Elevator { launches, waiting, .. } = self.elevator;
+        if let Err(error) = launches.watch_over(launch.clone(), session) {
+            // Let go of, it is called off.
+            drop(gate);
+            self.tell_of_no_start(launch)?;
+            return Err(format!("its session cannot be watched: {error}"));
+        }
+        self.look_again(launch, now);
+        let opened = match launches.standing(launch.launch) {
+            Some(_) => gate.open().map_err(|error| format!("its session is gone: {error}")),
+            None => {
+                Err("it was ended before it began: its session is gone, or its right was taken back".into())
+            }
+        };
+        waiting.wake();
+        opened
+    }
+
+    fn tell_of_no_start(&self, launch: &Launch) -> Result<(), String> {
+        let launches = &self.elevator.launches;
+        let Some(session) = launches.take_back(launch.launch) else {
+            return Ok(());
+        };
+        self.elevator.record(What::LaunchEnded {
+            launch: launch.launch,
+            grant: launch.grant,
+            user: launch.user.clone(),
+            reason: EndReason::Failed,
+            exit: None,
+        })?;
+        // What it leaves on file goes with the rest; what it leaves later, with the next start.
+        let _ = containment::ends_within(session.as_fd(), Span::from_secs(1));
+        launches.forget(launch);
+        Ok(())
     }
 
     fn plan(
@@ -255,7 +268,7 @@ impl Attempted<'_> {
     }
 
     /// A revocation, a lock or an end of the origin that came between the decision and now found nothing to end: it is made up
-    /// for here.
+    /// for here, before anything starts.
     fn look_again(&self, launch: &Launch, now: Timestamp) {
         let order = |reason| Order { reason, grace: Span::ZERO };
         if !self.elevator.holdings.in_force(launch.grant) {
