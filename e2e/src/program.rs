@@ -6,6 +6,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -207,6 +208,9 @@ impl Ran {
     }
 }
 
+/// A command that takes longer hangs, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(300);
+
 /// Runs a short command to its end with this input, and takes what it printed.
 pub fn run(command: &mut Command, input: &[u8]) -> Result<Ran> {
     let shown = format!("{command:?}");
@@ -220,7 +224,15 @@ pub fn run(command: &mut Command, input: &[u8]) -> Result<Ran> {
         // A command that refuses ends without reading.
         let _ = stdin.write_all(input);
     }
-    let output = child.wait_with_output()?;
+    let process = Pid::from_child(&child);
+    let (ended, end) = mpsc::channel();
+    std::thread::spawn(move || ended.send(child.wait_with_output()));
+    let Ok(output) = end.recv_timeout(PATIENCE) else {
+        // What it started may have its output open, and go on.
+        let _ = kill_process(process, Signal::KILL);
+        bail!("{shown} did not end within {PATIENCE:?}");
+    };
+    let output = output?;
     Ok(Ran {
         status: output.status,
         out: output.stdout,

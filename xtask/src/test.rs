@@ -1,6 +1,8 @@
 //! Everything CI runs, as named steps. It stops at the first that fails, and says what to do.
 
 use std::process::Command;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -117,6 +119,7 @@ pub(crate) fn test(named: &[String]) -> Result<()> {
     for step in STEPS.iter().filter(|step| named.is_empty() || named.iter().any(|name| name == step.name)) {
         println!("\n── {}: {}", step.name, step.what);
         let watch = Stopwatch::start();
+        let _limit = Limit::on(step);
         (step.run)().with_context(|| format!("step {} failed. What to do: {}", step.name, step.next))?;
         times.push((step.name, watch.elapsed()));
     }
@@ -126,6 +129,26 @@ pub(crate) fn test(named: &[String]) -> Result<()> {
     }
     println!("ok  all of it  {:6.1} s", whole.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// A step that takes longer hangs, however slow the machine is.
+const PATIENCE: Duration = Duration::from_secs(60 * 60);
+
+/// Ends all of this when a step hangs; let go of, it does not.
+struct Limit(#[expect(dead_code, reason = "its end is what is waited for")] Sender<()>);
+
+impl Limit {
+    fn on(step: &Step) -> Self {
+        let (over, waits) = mpsc::channel();
+        let (name, next) = (step.name, step.next);
+        thread::spawn(move || {
+            if let Err(RecvTimeoutError::Timeout) = waits.recv_timeout(PATIENCE) {
+                eprintln!("step {name} did not end within {PATIENCE:?}. What to do: {next}");
+                std::process::exit(1);
+            }
+        });
+        Self(over)
+    }
 }
 
 fn formatting() -> Result<()> {
