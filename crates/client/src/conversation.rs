@@ -43,21 +43,18 @@ impl Conversation {
         Self { socket, decoder: Decoder::new(MESSAGE_LIMIT) }
     }
 
-    /// Sends a message.
+    /// Sends a message. Where the elevator has hung up, nobody hears it, and what it said before is read next.
     pub fn send(&mut self, message: &FromClient) -> Result<(), Error> {
-        self.socket.write_all(&Frame::message(message).encode()).map_err(Error::Lost)
+        heard(self.socket.write_all(&Frame::message(message).encode()))
     }
 
-    /// Answers a prompt: the bytes go from this buffer to the socket, and are copied nowhere else.
+    /// Answers a prompt, as [`Self::send`] does: the bytes go from this buffer to the socket, and are copied nowhere else.
     pub fn answer(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let [a, b, c, d] = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes();
-        self.socket
-            .write_all(&[1, a, b, c, d])
-            .and_then(|()| self.socket.write_all(bytes))
-            .map_err(Error::Lost)
+        heard(self.socket.write_all(&[1, a, b, c, d]).and_then(|()| self.socket.write_all(bytes)))
     }
 
-    /// Sends a message; the descriptors travel with its first bytes.
+    /// Sends a message, as [`Self::send`] does; the descriptors travel with its first bytes.
     pub fn send_with(&mut self, message: &FromClient, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
         let bytes = Frame::message(message).encode();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
@@ -65,9 +62,9 @@ impl Conversation {
         let fits = control.push(SendAncillaryMessage::ScmRights(descriptors));
         debug_assert!(fits, "no message takes more than four descriptors");
         let sent =
-            rustix::net::sendmsg(&self.socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)
-                .map_err(|errno| Error::Lost(errno.into()))?;
-        self.socket.write_all(bytes.get(sent..).unwrap_or_default()).map_err(Error::Lost)
+            rustix::net::sendmsg(&self.socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL);
+        let rest = |sent| self.socket.write_all(bytes.get(sent..).unwrap_or_default());
+        heard(sent.map_err(io::Error::from).and_then(rest))
     }
 
     /// Waits for the next message or piece of terminal data.
@@ -118,6 +115,15 @@ impl Conversation {
 impl AsFd for Conversation {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+fn heard(sent: io::Result<()>) -> Result<(), Error> {
+    match sent {
+        Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+            Ok(())
+        }
+        sent => sent.map_err(Error::Lost),
     }
 }
 

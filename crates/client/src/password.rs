@@ -2,17 +2,19 @@
 //! whatever ends the typing.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 
 use elevon_wire::conversation::LONGEST_ANSWER;
 use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::termios::{LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
+use rustix::termios::{InputModes, LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::report::{Failure, write_error};
 use crate::signals::Signals;
+use crate::terminal::is_in_front;
 
 /// As much as a terminal gives at once.
 const LINE: usize = 4096;
@@ -31,6 +33,19 @@ pub(crate) enum Typed {
     Answer(Zeroizing<Vec<u8>>),
     /// A signal ended it.
     Ended(Signal),
+    /// The elevator did not wait for it any longer.
+    NotWanted,
+}
+
+/// Shows what an answer will be for where that is typed, whatever standard error is.
+pub(crate) fn show(text: &str) {
+    let shown = File::options()
+        .write(true)
+        .open("/dev/tty")
+        .and_then(|mut terminal| terminal.write_all(text.as_bytes()));
+    if shown.is_err() {
+        write_error(text);
+    }
 }
 
 impl<'a> Typing<'a> {
@@ -45,19 +60,22 @@ impl<'a> Typing<'a> {
         }
     }
 
-    /// Shows the prompt and reads one line.
-    pub(crate) fn ask(mut self, prompt: &str) -> Result<Typed, Failure> {
+    /// Shows the prompt and reads one line, unless something comes on the conversation with the elevator before.
+    pub(crate) fn ask(mut self, prompt: &str, elevator: impl AsFd) -> Result<Typed, Failure> {
         let failed = |error: io::Error| Failure::of_elevon(format!("cannot read from /dev/tty: {error}"));
         self.begin(prompt).map_err(failed)?;
         let mut line = Zeroizing::new(vec![0; LINE]);
         loop {
-            let mut fds =
-                [PollFd::new(&self.terminal, PollFlags::IN), PollFd::new(self.signals, PollFlags::IN)];
+            let mut fds = [
+                PollFd::new(&self.terminal, PollFlags::IN),
+                PollFd::new(self.signals, PollFlags::IN),
+                PollFd::new(&elevator, PollFlags::IN),
+            ];
             match poll(&mut fds, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Err(failed(errno.into())),
             }
-            let [typed, signal] = fds.map(|fd| !fd.revents().is_empty());
+            let [typed, signal, heard] = fds.map(|fd| !fd.revents().is_empty());
             if signal {
                 match self.signals.next().map_err(failed)? {
                     None | Some(Signal::SIGWINCH | Signal::SIGCONT) => {}
@@ -77,31 +95,48 @@ impl<'a> Typing<'a> {
                     return Err(Failure::of_elevon("no password; nothing runs"));
                 }
                 return Ok(Typed::Answer(answer(line.get(..length).unwrap_or_default())));
+            } else if heard {
+                return Ok(Typed::NotWanted);
             }
         }
     }
 
     fn begin(&mut self, prompt: &str) -> io::Result<()> {
+        self.come_to_the_front()?;
         let before = tcgetattr(&self.terminal)?;
         if !self.echo {
             let mut quiet = before.clone();
             quiet
                 .local_modes
                 .remove(LocalModes::ECHO | LocalModes::ECHOE | LocalModes::ECHOK | LocalModes::ECHONL);
+            // Line by line, whatever was there before: a part of a password must not be left for a shell.
+            quiet.local_modes.insert(LocalModes::ICANON | LocalModes::ISIG);
+            quiet.input_modes.insert(InputModes::ICRNL);
             // What was typed ahead was not meant for this, and could have been seen.
             tcsetattr(&self.terminal, OptionalActions::Flush, &quiet)?;
         }
         self.before = Some(before);
-        write_error(prompt);
+        self.terminal.write_all(prompt.as_bytes())
+    }
+
+    /// A job in the background stops, as any that reads its terminal: its modes and what is typed there are another's.
+    fn come_to_the_front(&self) -> io::Result<()> {
+        while !is_in_front(&self.terminal) {
+            self.signals.stop(Signal::SIGTTIN)?;
+            // In an orphaned group, where nobody could bring it to the front, the kernel does not stop it.
+            if self.signals.next()? != Some(Signal::SIGCONT) {
+                return Err(io::Error::other("this job is in the background"));
+            }
+        }
         Ok(())
     }
 
     fn end(&mut self) {
         if let Some(before) = self.before.take() {
-            // Fails only where the terminal is gone, and then there is nothing to restore.
-            let _ = tcsetattr(&self.terminal, OptionalActions::Now, &before);
+            // With what was begun to be typed. Fails only where the terminal is gone, and then there is nothing to restore.
+            let _ = tcsetattr(&self.terminal, OptionalActions::Flush, &before);
             if !self.echo {
-                write_error("\n");
+                let _ = self.terminal.write_all(b"\n");
             }
         }
     }

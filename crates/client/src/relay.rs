@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use crate::report::rounded;
 use crate::signals::Signals;
 use crate::terminal::Terminal;
 
@@ -85,7 +86,7 @@ impl<'a> Relay<'a> {
 
     fn go_along(&mut self) -> Result<Over, Error> {
         loop {
-            while self.to_terminal.len() < WAITING_LIMIT {
+            while self.has_room() {
                 let Some(received) = self.conversation.next_received()? else {
                     break;
                 };
@@ -118,21 +119,24 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Waits until something can be done; nothing is asked for that nobody would use, so it never spins.
+    /// Waits until something can be done; nothing is asked for that nobody would use, so it never spins: the end of a connection
+    /// would be told again and again to one who cannot take yet what came before it.
     fn wait(&self) -> io::Result<Ready> {
-        let mut on_socket = PollFlags::empty();
-        on_socket.set(PollFlags::IN, self.to_terminal.len() < WAITING_LIMIT);
-        on_socket.set(PollFlags::OUT, !self.to_socket.is_empty());
-        let mut fds =
-            vec![PollFd::new(&self.conversation, on_socket), PollFd::new(self.signals, PollFlags::IN)];
+        let room = self.has_room();
+        let wanted = |wanted: bool, flag: PollFlags| if wanted { flag } else { PollFlags::empty() };
+        let mut fds = vec![PollFd::new(self.signals, PollFlags::IN)];
+        let mut places = [None; 3];
+        let on_socket = wanted(room, PollFlags::IN) | wanted(!self.to_socket.is_empty(), PollFlags::OUT);
+        let socket = Some((self.conversation.as_fd(), on_socket)).filter(|(_, wanted)| !wanted.is_empty());
         let input = self.terminal.as_ref().and_then(Terminal::input);
-        if let Some(input) = &input {
-            let room = self.to_socket.len() < WAITING_LIMIT;
-            fds.push(PollFd::new(input, if room { PollFlags::IN } else { PollFlags::empty() }));
-        }
+        let input = input.map(|input| (input, wanted(self.to_socket.len() < WAITING_LIMIT, PollFlags::IN)));
         let output = self.terminal.as_ref().map(Terminal::output).filter(|_| !self.to_terminal.is_empty());
-        if let Some(output) = &output {
-            fds.push(PollFd::new(output, PollFlags::OUT));
+        let output = output.map(|output| (output, PollFlags::OUT));
+        for (place, fd) in places.iter_mut().zip([socket, input, output]) {
+            if let Some((fd, wanted)) = fd {
+                *place = Some(fds.len());
+                fds.push(PollFd::from_borrowed_fd(fd, wanted));
+            }
         }
         let behind = self.terminal.as_ref().is_some_and(Terminal::is_behind);
         match poll(&mut fds, behind.then_some(&LOOK)) {
@@ -142,17 +146,20 @@ impl<'a> Relay<'a> {
         }
         let came = |at: usize| fds.get(at).map_or(PollFlags::empty(), PollFd::revents);
         let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
-        let (input_at, output_at) = (2, if input.is_some() { 3 } else { 2 });
-        let on_input = if input.is_some() { came(input_at) } else { PollFlags::empty() };
-        let on_output = if output.is_some() { came(output_at) } else { PollFlags::empty() };
+        let [on_socket, on_input, on_output] = places.map(|place| place.map_or(PollFlags::empty(), came));
         Ok(Ready {
-            socket: came(0).intersects(PollFlags::IN | gone),
-            socket_takes: came(0).contains(PollFlags::OUT),
-            signal: came(1).contains(PollFlags::IN),
+            socket: room && on_socket.intersects(PollFlags::IN | gone),
+            socket_takes: on_socket.contains(PollFlags::OUT),
+            signal: came(0).contains(PollFlags::IN),
             typed: on_input.contains(PollFlags::IN),
             terminal_takes: on_output.contains(PollFlags::OUT),
             hung_up: (on_input | on_output).intersects(gone) && !on_input.contains(PollFlags::IN),
         })
+    }
+
+    /// Whether more may be taken from the socket before the terminal has shown what waits for it.
+    fn has_room(&self) -> bool {
+        self.to_terminal.len() < WAITING_LIMIT
     }
 
     fn take(&mut self, received: Received) -> io::Result<Option<Over>> {
@@ -230,7 +237,7 @@ impl<'a> Relay<'a> {
 
     /// One line of our own between the application's.
     fn warn(&mut self, left: Span, reason: EndReason) {
-        let line = format!("elevon: this application ends in {left}: {}", coming(reason));
+        let line = format!("elevon: this application ends in {}: {}", rounded(left), coming(reason));
         let raw = self.terminal.as_ref().is_some_and(Terminal::is_raw);
         if raw && io::stderr().is_terminal() {
             self.to_terminal.extend(format!("\r\n{line}\r\n").bytes());
@@ -280,7 +287,11 @@ impl<'a> Relay<'a> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // What it still had to say (how the application ended) is worth more than what we had to tell it.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.to_socket.clear(),
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+                {
+                    self.to_socket.clear()
+                }
                 Err(error) => return Err(Error::Lost(error)),
             }
         }

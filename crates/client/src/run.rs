@@ -17,10 +17,10 @@ use rustix::io::Errno;
 
 use crate::arguments;
 use crate::clock;
-use crate::password::{Typed, Typing};
+use crate::password::{self, Typed, Typing};
 use crate::prompt::{self, Prompt};
 use crate::relay::{Over, Relay};
-use crate::report::{Failure, NOBODY_DECIDED, Style, rounded, say, write_error};
+use crate::report::{Failure, NOBODY_DECIDED, Style, rounded, say};
 use crate::signals::Signals;
 use crate::terminal::Terminal;
 use crate::waiting::Waiting;
@@ -52,12 +52,14 @@ pub(crate) fn run(socket: &Path, asked: arguments::Run, style: Style) -> Result<
             }
             Next::Message(ToClient::Confirm(confirm)) => {
                 clear(waiting.as_ref());
-                write_error(&prompt::confirmation(&confirm, style));
+                password::show(&prompt::confirmation(&confirm, style));
             }
             Next::Message(ToClient::Prompt { text, secret }) => {
-                match Typing::at_terminal(&signals, !secret)?.ask(&text.visible().to_string())? {
+                let typing = Typing::at_terminal(&signals, !secret)?;
+                match typing.ask(&text.visible().to_string(), &conversation)? {
                     Typed::Answer(answer) => conversation.answer(&answer)?,
                     Typed::Ended(signal) => return Ok(leave(signal, None)),
+                    Typed::NotWanted => {}
                 }
             }
             Next::Message(ToClient::Notice { text }) => say(&format!("elevon: {}", text.visible())),

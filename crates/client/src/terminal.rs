@@ -74,14 +74,9 @@ impl Terminal {
         self.wanted = true;
     }
 
-    /// Whether this job is the one that may read the terminal and change its modes. A terminal that is not the controlling
-    /// one knows no jobs.
+    /// Whether this job is the one that may read the terminal and change its modes.
     pub(crate) fn is_in_front(&self) -> bool {
-        // Not rustix's calls: they take a group outside of this PID namespace, which is 0, for impossible.
-        match nix::unistd::tcgetpgrp(&self.output) {
-            Ok(front) => front == nix::unistd::getpgrp(),
-            Err(_) => true,
-        }
+        is_in_front(&self.output)
     }
 
     /// Into raw mode, if the application wants to read the terminal and this job is in front; otherwise nothing changes.
@@ -122,6 +117,15 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         self.restore();
+    }
+}
+
+/// Whether this job is in front at a terminal. One that is not the controlling terminal knows no jobs.
+pub(crate) fn is_in_front(terminal: impl AsFd) -> bool {
+    // Not rustix's calls: they take a group outside of this PID namespace, which is 0, for impossible.
+    match nix::unistd::tcgetpgrp(terminal) {
+        Ok(front) => front == nix::unistd::getpgrp(),
+        Err(_) => true,
     }
 }
 

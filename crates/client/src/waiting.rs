@@ -7,6 +7,7 @@ use elevon_policy::text::Text;
 use elevon_policy::time::{Span, Timestamp};
 
 use crate::report::{rounded, say, write_error};
+use crate::terminal::is_in_front;
 
 /// A request that waits for a decision.
 #[derive(Debug)]
@@ -30,7 +31,8 @@ impl Waiting {
         let left = rounded(lapses.since(now));
         let verb = if joined { "is still pending" } else { "is pending" };
         say(&format!("elevon: request {request} {verb} under “{}”; it lapses in {left}", policy.visible()));
-        Self { request, since: now, lapses, live: io::stderr().is_terminal() }
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        Self { request, since: now, lapses, live: io::stderr().is_terminal() && !dumb }
     }
 
     /// Says why it may take longer than usual.
@@ -46,13 +48,16 @@ impl Waiting {
             return None;
         }
         let (waited, left) = (whole_seconds(now.since(self.since)), rounded(self.lapses.since(now)));
-        write_error(&format!("\r\x1b[K  waiting {waited}, lapses in {left}; Ctrl-C leaves it pending"));
+        // In the background the terminal is another job's.
+        if is_in_front(io::stderr()) {
+            write_error(&format!("\r\x1b[K  waiting {waited}, lapses in {left}; Ctrl-C leaves it pending"));
+        }
         Some(Span::from_millis(1_000 - now.since(self.since).millis() % 1_000))
     }
 
     /// Takes the counting line away.
     pub(crate) fn clear(&self) {
-        if self.live {
+        if self.live && is_in_front(io::stderr()) {
             write_error("\r\x1b[K");
         }
     }

@@ -179,3 +179,35 @@ fn not_waiting_leaves_at_once() {
     screen.wait_for(&format!("`elevon cancel {request}` takes it back"));
     assert_eq!(end_of(child).code(), Some(124));
 }
+
+#[test]
+fn a_password_is_asked_for_at_the_terminal_whatever_standard_error_is() {
+    let (site, mut screen) = (Site::new(), Screen::new());
+    let socket = site.socket();
+    let line = [ELEVON, "--socket", socket.to_str().expect("text"), "run", "--", "id"];
+    let child = screen.start_with(&line, |command| {
+        command.stdin(screen.stdio()).stdout(screen.stdio()).stderr(std::process::Stdio::null());
+    });
+    let (mut peer, _) = site.accept_run();
+    peer.say(&ToClient::Prompt { text: Text::new("Password: "), secret: true });
+    screen.wait_for("Password: ");
+    screen.type_in("open sesame\n");
+    peer.typed(b"open sesame");
+    peer.finish(Exit::Code(0));
+    assert_eq!(end_of(child).code(), Some(0));
+}
+
+#[test]
+fn an_elevator_that_waits_for_no_password_any_more_is_heard() {
+    let (site, mut screen) = (Site::new(), Screen::new());
+    let socket = site.socket();
+    let child = screen.start(&[ELEVON, "--socket", socket.to_str().expect("text"), "run", "--", "id"]);
+    let (mut peer, _) = site.accept_run();
+    peer.say(&ToClient::Prompt { text: Text::new("Password: "), secret: true });
+    screen.wait_for("Password: ");
+    let refused = Refused { status: 126, reason: None, told: "too late".into(), next: "try again".into() };
+    peer.say(&ToClient::Refused(refused));
+    drop(peer);
+    screen.wait_for("elevon: too late; try again");
+    assert_eq!(end_of(child).code(), Some(126));
+}

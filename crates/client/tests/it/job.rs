@@ -1,6 +1,7 @@
 //! Stopping and going on, under a shell with job control.
 
 use elevon_policy::event::Exit;
+use elevon_policy::text::Text;
 use elevon_wire::conversation::{FromClient, ToClient};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -117,4 +118,30 @@ fn stopped_from_outside_it_finds_its_way_back() {
     peer.finish(Exit::Code(0));
     assert_eq!(end_of(child).code(), Some(0));
     assert_eq!(format!("{:?}", screen.modes()), before);
+}
+
+#[test]
+fn a_password_is_typed_in_the_foreground_only() {
+    let (site, mut screen) = (Site::new(), Screen::new());
+    let shell = shell(&site, &mut screen);
+    screen.type_in("$E run -- vi &\n");
+    let (mut peer, _) = site.accept_run();
+    screen.wait_for("ready> ");
+    peer.say(&ToClient::Prompt { text: Text::new("Password: "), secret: true });
+    // It stops, as whatever reads the terminal from behind; the shell tells of that before its next prompt.
+    loop {
+        screen.type_in("jobs\n");
+        if screen.wait_for("ready> ").contains("Stopped") {
+            break;
+        }
+    }
+    screen.type_in("fg\n");
+    screen.wait_for("Password: ");
+    screen.type_in("secret\n");
+    peer.typed(b"secret");
+    peer.finish(Exit::Code(0));
+    let seen = screen.wait_for("ready> ");
+    assert!(!seen.contains("secret"), "what was typed is seen: {seen}");
+    screen.type_in("exit\n");
+    end_of(shell);
 }
