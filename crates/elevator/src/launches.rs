@@ -29,6 +29,9 @@ use crate::launch::{Order, Outcome, containment, limits};
 /// A session that has not ended its tree this long after the deadline has failed.
 const PATIENCE: Span = Span::from_millis(100);
 
+/// How long what was killed may take to be gone before others are seen to. What waits for a file system may take longer.
+const EMPTIED: Span = Span::from_millis(250);
+
 /// An alarm at this never rings.
 const NEVER: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
@@ -438,16 +441,25 @@ impl Launches {
 
     /// Kills what has outlived its deadline, and has the alarm ring when it is time to look again.
     fn step_in(&self) -> io::Result<()> {
-        let mut live = self.live();
-        for live in live.values_mut().filter(|live| live.due().is_some_and(|due| due.left() == Span::ZERO)) {
-            live.overdue = true;
+        let overdue: Vec<(Launch, Arc<OwnedFd>)> = {
+            let mut live = self.live();
+            let is_overdue = |live: &&mut Live| live.due().is_some_and(|due| due.left() == Span::ZERO);
+            let overdue = live.values_mut().filter(is_overdue);
+            overdue
+                .map(|live| {
+                    live.overdue = true;
+                    (live.launch.clone(), Arc::clone(&live.process))
+                })
+                .collect()
+        };
+        for (launch, process) in overdue {
             eprintln!(
                 "elevon-elevator: the session of launch {} did not end its tree in time, so it is killed",
-                live.launch.launch
+                launch.launch
             );
-            kill(&live.launch, live.process.as_fd());
+            kill(&launch, process.as_fd());
         }
-        self.set_alarm(&live)
+        self.set_alarm(&self.live())
     }
 
     fn set_alarm(&self, live: &HashMap<LaunchId, Live>) -> io::Result<()> {
@@ -505,7 +517,7 @@ fn empty(cgroup: &Path) {
         return;
     }
     containment::kill_cgroup(cgroup);
-    if let Err(error) = containment::wait_until_empty(cgroup, Span::from_secs(2)) {
+    if let Err(error) = containment::wait_until_empty(cgroup, EMPTIED) {
         eprintln!("elevon-elevator: {} does not become empty: {error}", cgroup.display());
     }
     containment::remove_cgroup(cgroup);

@@ -16,6 +16,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, pidfd_open, set_child_subreaper, wait,
 };
+use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 
 use crate::connection::{Connection, Lost, Supply};
@@ -59,6 +60,9 @@ enum Reply {
 
 /// A plan is as long as a client's message, and the elevator's own additions.
 pub(crate) const LIMIT: usize = MESSAGE_LIMIT + (1 << 20);
+
+/// How soon those are looked at again that were killed and have not ended.
+const AGAIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
 
 /// How many sessions are looked at before a launch is given up: what was made a while ago may be dead, or have failed then.
 const TRIES: usize = 3;
@@ -179,18 +183,22 @@ fn serve(line: OwnedFd, helpers: OwnedFd) -> io::Result<()> {
     let mut line = Connection::new(line, LIMIT, None);
     let mut helpers = Connection::new(helpers, LIMIT, None);
     let mut sessions = HashSet::new();
+    let mut orphans = false;
     loop {
         let mut ready = [
             PollFd::from_borrowed_fd(line.socket(), PollFlags::IN),
             PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(helpers.socket(), PollFlags::IN),
         ];
-        poll(&mut ready, None)?;
+        poll(&mut ready, orphans.then_some(&AGAIN))?;
         let [asked, ended, help] = ready.map(|fd| !fd.revents().is_empty());
         if ended {
             // What the signals say is read from the children themselves.
             let _ = rustix::io::read(&signals, &mut [0; 1024]);
-            reap(&mut sessions);
+            orphans |= reap(&mut sessions);
+        }
+        if orphans {
+            orphans = kill_orphans(&mut sessions);
         }
         if help {
             match helpers.receive::<Make>() {
@@ -264,29 +272,38 @@ fn make_helper(line: OwnedFd, wanted: &mut HashSet<i32>) {
     }
 }
 
-/// Takes in the sessions that ended. One that did not end by itself may have left its tree to us: that is killed, whatever
-/// it is, for the only children we want are sessions and the helper.
-fn reap(sessions: &mut HashSet<i32>) {
+/// Takes in the children that ended. Whether a session is among them that did not end by itself, and may have left its tree to us.
+fn reap(sessions: &mut HashSet<i32>) -> bool {
     let mut died = false;
     while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
         let session = sessions.remove(&pid.as_raw_nonzero().get());
         died |= session && status.exit_status() != Some(0);
     }
-    while died {
+    died
+}
+
+/// Kills what sessions that died have left, whatever it is: the only children we want are sessions and the helper. Whether
+/// something is left that has not ended yet: one that waits for a file system may take as long over it as whoever serves that
+/// likes, and nobody else waits for it.
+fn kill_orphans(sessions: &mut HashSet<i32>) -> bool {
+    let mut known = HashSet::new();
+    loop {
         let children = containment::descendants(getpid());
         let orphans: Vec<i32> = children
             .into_iter()
             .filter(|pid| !sessions.contains(pid))
             .filter(|pid| containment::parent_of(*pid) == Some(getpid().as_raw_nonzero().get()))
             .collect();
-        died = !orphans.is_empty();
-        for orphan in orphans.into_iter().filter_map(Pid::from_raw) {
+        for orphan in orphans.iter().copied().filter_map(Pid::from_raw) {
             containment::signal_descendants(orphan, Signal::KILL);
             // It may have ended meanwhile.
             let _ = kill_process(orphan, Signal::KILL);
         }
-        while let Ok(Some((pid, _))) = wait(WaitOptions::NOHANG) {
-            sessions.remove(&pid.as_raw_nonzero().get());
+        let another_died = reap(sessions);
+        // Where others take the place of those that are killed, nothing goes before that.
+        let others = orphans.iter().filter(|orphan| known.insert(**orphan)).count();
+        if others == 0 {
+            return another_died || !orphans.is_empty();
         }
     }
 }

@@ -9,6 +9,7 @@
 //! attacker steal PID            takes a process's sockets, and types into them
 //! attacker serve DIRECTORY      mounts a file system of its own there, never answers for it, and holds its folder open
 //! attacker unclosable FILE      mounts a file of its own there, and hands it over: whoever closes it waits for ever
+//! attacker unreadable FILE UID  the same for a user, where this may mount: whoever reads it waits for ever
 //! ```
 //!
 //! Prints a line for each message (`message {…}`), `data …` for a terminal's bytes, and `closed` or `silent` at the end;
@@ -55,6 +56,10 @@ fn main() -> Result<()> {
         "steal" => steal(words.first().context("whose")?.parse()?),
         "serve" => serve(words.first().context("where")?),
         "unclosable" => unclosable(words.first().context("where")?),
+        "unreadable" => match words.as_slice() {
+            [file, uid] => answer_all_but(READ, &mounted(file, "100644", uid)?),
+            _ => bail!("expected a file and a user"),
+        },
         "open" => open(words.first().context("what")?),
         other => bail!("expected say, repeat, time, hold, steal or serve, not {other:?}"),
     }
@@ -337,17 +342,17 @@ fn hold(connections: usize) -> Result<()> {
 }
 
 /// Mounts a file system of its own, whose root is of this kind. In a user and mount namespace of its own: there anybody may.
-fn mounted(place: &str, kind: &str) -> Result<OwnedFd> {
+fn mounted(place: &str, kind: &str, user: &str) -> Result<OwnedFd> {
     let device = rustix::fs::open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .context("open /dev/fuse")?;
-    let options = format!("fd={},rootmode={kind},user_id=0,group_id=0", device.as_raw_fd());
+    let options = format!("fd={},rootmode={kind},user_id={user},group_id={user}", device.as_raw_fd());
     let options = CString::new(options)?;
     mount("served", place, "fuse", MountFlags::empty(), options.as_c_str()).context("mount it")?;
     Ok(device)
 }
 
 fn serve(folder: &str) -> Result<()> {
-    let _device = mounted(folder, "40000")?;
+    let _device = mounted(folder, "40000", "0")?;
     let held = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?;
     println!("holding {}", held.as_raw_fd());
     std::thread::park();
@@ -355,10 +360,10 @@ fn serve(folder: &str) -> Result<()> {
 }
 
 fn unclosable(file: &str) -> Result<()> {
-    let device = mounted(file, "100644")?;
+    let device = mounted(file, "100644", "0")?;
     // By a process of its own: one that serves a file and has it open never ends, for its end closes that first.
     Command::new(std::env::current_exe()?).args(["open", file]).spawn()?;
-    answer_all_but_closing(&device)
+    answer_all_but(FLUSH, &device)
 }
 
 fn open(file: &str) -> Result<()> {
@@ -366,12 +371,15 @@ fn open(file: &str) -> Result<()> {
     send(stdin(), b"x", &[file], usize::MAX)
 }
 
-/// The few questions that an open file is asked (`linux/fuse.h`).
-fn answer_all_but_closing(device: &OwnedFd) -> Result<()> {
-    const GETATTR: u32 = 3;
-    const OPEN: u32 = 14;
-    const FLUSH: u32 = 25;
-    const INIT: u32 = 26;
+// The few questions that an open file is asked (`linux/fuse.h`).
+const GETATTR: u32 = 3;
+const OPEN: u32 = 14;
+const READ: u32 = 15;
+const FLUSH: u32 = 25;
+const INIT: u32 = 26;
+
+/// Serves a file, and never answers this question.
+fn answer_all_but(never: u32, device: &OwnedFd) -> Result<()> {
     const HEADER: usize = 16;
     let mut question = vec![0; 64 << 10];
     loop {
@@ -384,12 +392,13 @@ fn answer_all_but_closing(device: &OwnedFd) -> Result<()> {
             answer[HEADER + at..HEADER + at + 4].copy_from_slice(&value.to_ne_bytes());
         };
         match kind {
-            FLUSH => continue,
+            kind if kind == never => continue,
             // Version 7.31, and the longest write.
             INIT => [(0, 7), (4, 31), (20, 4096), (60, 0)].map(|(at, value)| put(at, value)).len(),
             // A regular file of no length.
             GETATTR => [(16, 1), (76, 0o100_644), (80, 1), (100, 0)].map(|(at, value)| put(at, value)).len(),
-            OPEN => [(0, 1), (12, 0)].map(|(at, value)| put(at, value)).len(),
+            // Each reading asks.
+            OPEN => [(8, 1), (12, 0)].map(|(at, value)| put(at, value)).len(),
             _ => 0,
         };
         if answer.len() == HEADER {

@@ -29,6 +29,7 @@ crate::cases! {
     Shared a_killed_monitor_ends_its_program,
     Shared a_client_cannot_lengthen_a_grant,
     Shared a_right_taken_back_while_its_launch_is_held_up_starts_nothing,
+    Shared a_program_that_cannot_be_ended_holds_up_nobody_else,
     Alone a_stopped_elevator_does_not_stop_the_clock,
     Alone a_killed_elevator_does_not_stop_the_clock,
     Alone a_killed_spawner_does_not_hang_the_elevator,
@@ -261,21 +262,16 @@ fn a_client_cannot_lengthen_a_grant(ground: &mut Ground) -> Result<String> {
     Ok("beyond what policy allows: refused".into())
 }
 
-/// Alice's standard input is a file of her own file system, over whose closing she takes as long as she likes; her launch has all
-/// it needs by then, and waits for nothing but its record.
+/// Alice takes as long as she likes over the closing of a file; her launch has all it needs by then, and waits for nothing but
+/// its record.
 fn a_right_taken_back_while_its_launch_is_held_up_starts_nothing(ground: &mut Ground) -> Result<String> {
     let good = ground.path("free/good");
     ground.elevated(&[&good])?.expect(0);
     let started = ground.fresh()?.into_iter().find(|event| event.kind == "launch.started");
     let grant = started.context("a launch")?.text("/grant").to_owned();
-    let asks = ground.site.tree.join("asks");
-    fs::write(&asks, runs(&good, &[]))?;
-    let script = format!(
-        r#"touch never; timeout 30 $A say --fds "cwd,unclosable:never,out,err" <{}; rm never"#,
-        asks.display()
-    );
-    let mut command = ground.shell_command(&script)?;
-    let mut held = Program::start("attacker", &mut command, &ground.site.tree.join("logs"))?;
+    let script =
+        r#"touch never; timeout 60 $A say --fds "cwd,unclosable:never,out,err" <asks; rm never asks"#;
+    let mut held = says_as_alice(ground, script, &runs(&good, &[]))?;
     let elevator = ground.elevator_pid().context("it runs")?;
     until_true("the elevator to wait for alice", SOON, || waits_for_a_file_system(elevator))
         .with_context(|| held.log())?;
@@ -283,6 +279,7 @@ fn a_right_taken_back_while_its_launch_is_held_up_starts_nothing(ground: &mut Gr
     let is_told = |event: &Event| event.kind == "grant.revocation_enforced" && event.text("/grant") == grant;
     until("the right to be taken back", SOON, || Ok(ground.events()?.into_iter().find(is_told)))?;
     let mut let_go = ground.site.as_user(&ground.site.alice, "/usr/bin/pkill".as_ref())?;
+    // Brackets, so that it does not find itself.
     run(let_go.args(["-9", "-f", "[u]nclosable never"]), b"")?.expect(0);
     let said = held.exit(SOON)?;
     ensure!(
@@ -293,6 +290,61 @@ fn a_right_taken_back_while_its_launch_is_held_up_starts_nothing(ground: &mut Gr
     );
     ground.recorded(&[("launch.started", ""), ("launch.started", ""), ("launch.ended", "revoked")])?;
     Ok("it was recorded, and told that its right is gone".into())
+}
+
+/// The attacker as alice, left running, with this message in the file `asks` beside it.
+fn says_as_alice(ground: &Ground, script: &str, message: &[u8]) -> Result<Program> {
+    let asks = ground.home("asks");
+    fs::write(&asks, message)?;
+    std::os::unix::fs::chown(&asks, Some(ground.site.alice.uid), Some(ground.site.alice.gid))?;
+    Program::start("attacker", &mut ground.shell_command(script)?, &ground.site.tree.join("logs"))
+}
+
+/// It reads a file of alice's own file system, which no signal ends, not even the one that ends everything.
+fn a_program_that_cannot_be_ended_holds_up_nobody_else(ground: &mut Ground) -> Result<String> {
+    // It asks nothing about its standard input before it reads that.
+    let shell = ground.site.programs.join("free/dash");
+    fs::copy("/usr/bin/dash", &shell)?;
+    let file = ground.home("never");
+    fs::write(&file, "")?;
+    let mut serve = Command::new(&ground.attacker);
+    serve.arg("unreadable").arg(&file).arg(ground.site.alice.uid.to_string());
+    let mut server = Program::start("server", &mut serve, &ground.site.tree.join("logs"))?;
+    let is_mounted = || fs::read_to_string("/proc/self/mounts").is_ok_and(|mounts| mounts.contains("served"));
+    until_true("the file to be served", SOON, is_mounted).with_context(|| server.log())?;
+    let script = r#"timeout 60 $A say --fds "cwd,file:never,out,err" <asks; rm asks"#;
+    let mut held = says_as_alice(ground, script, &runs(&shell.to_string_lossy(), &[b"-c", b"read line"]))?;
+    let served = (|| {
+        let (started, session) = ground.running()?;
+        let reads = || descendants(session).into_iter().any(waits_for_a_file_system);
+        until_true("it to wait for alice", SOON, reads)?;
+        ground.revoke(started.text("/grant"))?;
+        let launch = started.text("/launch");
+        let is_told = |event: &Event| event.kind == "launch.ended" && event.text("/launch") == launch;
+        until("its end to be told", SOON, || Ok(ground.fresh()?.into_iter().find(is_told)))?;
+        for _ in 0..4 {
+            let good = ground.path("free/good");
+            let mut command = ground.site.elevon(&ground.site.bob, &["run", "--", &good])?;
+            let mut bob = Program::start("elevon", &mut command, &ground.site.tree.join("logs"))?;
+            ensure!(bob.exit(SOON)?.text().contains("good uid=0"), "bob is not served: {}", bob.log());
+        }
+        Ok(())
+    })();
+    // Nobody serves the file any more: whoever waits for it goes on.
+    server.kill()?;
+    run(Command::new("umount").args(["--lazy".as_ref(), file.as_os_str()]), b"")?.expect(0);
+    served.with_context(|| held.log())?;
+    held.exit(SOON)?;
+    fs::remove_file(&file)?;
+    let mut expected = vec![("launch.started", ""); 5];
+    expected.push(("launch.ended", "revoked"));
+    ground.recorded(&expected)?;
+    Ok("told as ended, and four others were served meanwhile".into())
+}
+
+fn descendants(pid: i32) -> Vec<i32> {
+    let own = children(pid);
+    own.iter().copied().chain(own.iter().flat_map(|child| descendants(*child))).collect()
 }
 
 /// Whether one of its threads waits for an answer of a file system that a program serves.

@@ -379,8 +379,13 @@ fn what_a_program_asks_first_is_known_to_come_from_inside(ground: &mut Ground) -
         ensure!(ran.err.contains("elevated itself"), "{} {}", ran.text(), ran.err);
         rounds += 1;
     }
-    let refused = ground.fresh()?.iter().filter(|event| event.kind == "launch.refused").count();
-    ensure!(refused == rounds, "{refused} of {rounds} refused");
+    // Each is known to come from the very launch that had just begun.
+    let fresh = ground.fresh()?;
+    let of = |kind: &str, at: &str| -> Vec<String> {
+        fresh.iter().filter(|event| event.kind == kind).map(|event| event.text(at).to_owned()).collect()
+    };
+    let (started, refused) = (of("launch.started", "/launch"), of("launch.refused", "/origin/launch"));
+    ensure!(started == refused && refused.len() == rounds, "{rounds} rounds: {started:?} and {refused:?}");
     Ok(format!("refused, {rounds} times"))
 }
 

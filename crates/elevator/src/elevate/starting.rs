@@ -19,7 +19,6 @@ use crate::chance;
 use crate::clock::Uptime;
 use crate::connection::Connection;
 use crate::elevator::Elevator;
-use crate::files;
 use crate::holdings::Taken;
 use crate::launch::display::Shown;
 use crate::launch::gate::{self, Gate};
@@ -119,11 +118,9 @@ impl Attempted<'_> {
             origin: origin.map(Launch::as_origin),
             nests: self.nests(origin, &kept),
         };
-        let (plan, descriptors, gate) =
-            self.plan(line, &launch, taken, kept, deadline, measured.program).inspect_err(|_| {
-                limits::forget(&launch.limits);
-                let _ = files::remove_folder(&elevator.launches.display(id));
-            })?;
+        let (plan, descriptors, gate) = self
+            .plan(line, &launch, taken, kept, deadline, measured.program)
+            .inspect_err(|_| elevator.launches.forget(&launch))?;
         let session = self
             .record_start(&launch, &plan, descriptors, ready, offer)
             .inspect_err(|_| elevator.launches.forget(&launch))?;
@@ -270,15 +267,19 @@ impl Attempted<'_> {
     /// A revocation, a lock or an end of the origin that came between the decision and now found nothing to end: it is made up
     /// for here, before anything starts.
     fn look_again(&self, launch: &Launch, now: Timestamp) {
-        let order = |reason| Order { reason, grace: Span::ZERO };
-        if !self.elevator.holdings.in_force(launch.grant) {
-            let ended = self.elevator.holdings.is_given_back(launch.grant);
-            let reason = if ended { EndReason::Ended } else { EndReason::Revoked };
-            self.elevator.launches.end_grant(launch.grant, order(reason));
+        let Elevator { launches, holdings, .. } = self.elevator;
+        let origin = launch.origin.as_ref();
+        let reason = if !holdings.in_force(launch.grant) {
+            let ended = holdings.is_given_back(launch.grant);
+            if ended { EndReason::Ended } else { EndReason::Revoked }
         } else if self.elevator.is_forbidden(launch, now) {
-            self.elevator.launches.end_grant(launch.grant, order(EndReason::Locked));
-        }
-        self.elevator.launches.end_orphans();
+            EndReason::Locked
+        } else if origin.is_some_and(|origin| launches.standing(origin.launch).is_none()) {
+            EndReason::OriginEnded
+        } else {
+            return;
+        };
+        launches.end(Order { reason, grace: Span::ZERO }, |known| known.launch == launch.launch);
     }
 }
 

@@ -36,9 +36,12 @@ impl Holdings {
         let new = Arc::clone(&documents.sheet);
         let is_news = held.stored.as_ref().is_none_or(|stored| stored.version != new.version);
         let stored = self.store(&mut held, &new, sheet, bundle);
-        held.documents = Some(documents);
+        let before = held.documents.replace(documents);
         let kept = self.change(&mut held, |local| {
             local.take_answers(&new.answers);
+            // Also what the sheet before told, should it not have been kept then.
+            let told = before.iter().flat_map(|before| &before.sheet.revoking).chain(&new.revoking);
+            local.take_back(&told.copied().collect::<Vec<_>>(), new.issued);
             local.forget(new.issued, &new.grants);
         });
         let not_stored =

@@ -11,7 +11,7 @@ use elevon_policy::sheet::Sheet;
 use elevon_policy::text::Text;
 use elevon_policy::time::{Span, Timestamp};
 
-use super::{Held, Holdings, KeptEnd, NotTaken, Taken, Used};
+use super::{Held, Holdings, KeptEnd, Local, NotTaken, Taken, Used};
 use crate::clock::{Anchor, Uptime};
 
 /// How long it is remembered that a grant was given back: longer than a computer goes on without a server.
@@ -190,7 +190,8 @@ impl Held {
     }
 
     fn may_be_used(&self, sheet: &Sheet, id: GrantId) -> bool {
-        !sheet.revoking.contains(&id) && !self.local.given_back.contains_key(&id)
+        let Local { given_back, taken_back, .. } = &self.local;
+        !sheet.revoking.contains(&id) && !given_back.contains_key(&id) && !taken_back.contains_key(&id)
     }
 
     /// The end that a server's clock, set back since, must not put off.
@@ -202,6 +203,18 @@ impl Held {
     /// An end by what the server says now, or the one before it that was kept.
     fn not_put_off(&self, grant: &Grant, end: Timestamp, now: Timestamp) -> Timestamp {
         self.kept_end(grant).map_or(end, |kept| end.min(now.after(kept.left())))
+    }
+}
+
+impl Local {
+    /// An administrator took these back. Those that the server gave are gone from its next sheet; those that policy alone gave
+    /// are kept here.
+    pub(super) fn take_back(&mut self, revoking: &[GrantId], now: Timestamp) {
+        for id in revoking {
+            let own = self.grants.iter().find(|grant| grant.id == *id);
+            let until = own.map_or_else(|| now.after(GIVEN_BACK), last);
+            self.taken_back.entry(*id).or_insert(until);
+        }
     }
 }
 

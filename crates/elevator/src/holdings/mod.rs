@@ -65,6 +65,9 @@ struct Local {
     used: BTreeMap<GrantId, Used>,
     /// Grants their users gave back.
     given_back: BTreeMap<GrantId, Timestamp>,
+    /// Grants that policy alone gave and an administrator took back: the server tells of them until that is in force here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    taken_back: BTreeMap<GrantId, Timestamp>,
     /// What users wrote lately.
     justifications: BTreeMap<u32, Vec<Text>>,
     /// Ends that a server's clock, set back since, would put off.

@@ -196,6 +196,7 @@ impl Local {
         self.used
             .retain(|id, used| used.end.max(used.confirmed).is_some_and(|end| end > since) || is_held(id));
         self.given_back.retain(|_, until| *until > now);
+        self.taken_back.retain(|_, until| *until > now);
     }
 }
 

@@ -225,6 +225,27 @@ fn what_is_not_on_the_sheet_or_was_given_back_is_not_in_force() {
 }
 
 #[test]
+fn what_policy_gave_and_an_administrator_took_back_stays_taken_back() {
+    let state = tempfile::tempdir().expect("temporary directory");
+    let holdings = enrolled(state.path());
+    holdings.accept(&sign(&sheet(1, Vec::new())), Some(&bundle())).expect("taken");
+    let local = Grant { origin: Origin::Policy, ..for_an_hour(2, Launches::Any) };
+    holdings.add_grant(local.clone(), &Text::default()).expect("stored");
+    assert!(holdings.in_force(local.id));
+    let told = Sheet { revoking: vec![local.id], ..sheet(2, Vec::new()) };
+    holdings.accept(&sign(&told), None).expect("taken");
+    assert!(!holdings.in_force(local.id));
+    // The server has heard that it is out of force, and tells of it no more.
+    holdings.accept(&sign(&sheet(3, Vec::new())), None).expect("taken");
+    assert!(!holdings.in_force(local.id));
+    let made = What::GrantMade { grant: Box::new(local.clone()), justification: Text::default() };
+    drop(holdings);
+    let holdings = enrolled(state.path());
+    holdings.make_up_for(&[Event::new(NOW, made)], NOW).expect("stored");
+    assert!(!holdings.in_force(local.id), "nor with the next start");
+}
+
+#[test]
 fn what_could_not_be_written_down_is_not_held() {
     let state = tempfile::tempdir().expect("temporary directory");
     let holdings = enrolled(state.path());

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -142,19 +143,27 @@ pub(crate) fn kill_cgroup(cgroup: &Path) {
 
 /// Whether anything is left in a cgroup.
 pub(crate) fn is_populated(cgroup: &Path) -> bool {
-    files::read_kernel(cgroup.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1"))
+    File::open(cgroup.join("cgroup.events")).and_then(|events| tells_of_members(&events)).unwrap_or(false)
 }
 
-/// Waits until nothing is left in a cgroup; the kernel tells of each change of its events.
+fn tells_of_members(events: &File) -> io::Result<bool> {
+    let mut text = [0; 256];
+    let read = events.read_at(&mut text, 0)?;
+    Ok(String::from_utf8_lossy(text.get(..read).unwrap_or_default()).contains("populated 1"))
+}
+
+/// Waits until nothing is left in a cgroup. The kernel tells whoever has read its events of each change since.
 pub(crate) fn wait_until_empty(cgroup: &Path, patience: Span) -> io::Result<()> {
     let until = Uptime::now().after(patience);
-    let path = cgroup.join("cgroup.events");
-    let events = File::open(&path)?;
-    while is_populated(cgroup) {
-        let left = Timespec::try_from(until.left().std()).map_err(io::Error::other)?;
-        let mut ready = [PollFd::new(&events, PollFlags::PRI)];
-        if poll(&mut ready, Some(&left))? == 0 && until.left() == Span::ZERO {
+    let events = File::open(cgroup.join("cgroup.events"))?;
+    while tells_of_members(&events)? {
+        if until.left() == Span::ZERO {
             return Err(io::ErrorKind::TimedOut.into());
+        }
+        let left = Timespec::try_from(until.left().std()).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left)) {
+            Err(rustix::io::Errno::INTR) => {}
+            polled => drop(polled?),
         }
     }
     Ok(())
