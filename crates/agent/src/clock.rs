@@ -17,6 +17,11 @@ impl Alarm {
         Self { every, rang: None }
     }
 
+    /// One that rings when this long has passed.
+    pub(crate) fn after(every: Duration) -> Self {
+        Self { every, rang: Some(uptime()) }
+    }
+
     /// Whether it rings now. It goes on ringing until it is put off.
     pub(crate) fn rings(&self) -> bool {
         self.rang.is_none_or(|rang| uptime().saturating_sub(rang) >= self.every)

@@ -12,11 +12,15 @@ use elevon_wire::frame::{Decoder, Frame, UPLINK_LIMIT};
 use elevon_wire::signed::Signed;
 use elevon_wire::uplink::{FromAgent, Holds, ToAgent};
 
+use crate::clock::Alarm;
 use crate::log::{self, Subject};
 use crate::patience::Patience;
 
 /// An elevator that takes nothing for this long is not well; the connection is begun anew.
 const STUCK: Duration = Duration::from_secs(30);
+
+/// A connection that lasts for this long is worth something.
+const STEADY: Duration = Duration::from_secs(1);
 
 /// The elevator, as the agent's threads see it.
 #[derive(Debug, Default)]
@@ -60,6 +64,7 @@ impl Elevator {
         let subject = Subject::new("the elevator is there again");
         let mut patience = Patience::default();
         loop {
+            let lasted = Alarm::after(STEADY);
             let lost = self.converse(path, |holds| {
                 match holds.computer {
                     None => return Err(Lost::NotEnrolled),
@@ -67,12 +72,15 @@ impl Elevator {
                     Some(_) => {}
                 }
                 subject.works();
-                patience.reset();
                 on_holds(holds);
                 Ok(())
             });
             subject.fails(lost);
             self.forget();
+            // One that hangs up as soon as it is there is no better than none.
+            if lasted.rings() {
+                patience.reset();
+            }
             patience.wait();
         }
     }
@@ -122,7 +130,9 @@ impl Elevator {
                 line.answers += 1;
             }
             ToAgent::Refused { cause } => {
-                log::line(format_args!("the elevator does not take what the server sent: {cause}"));
+                if line.refused.as_ref() != Some(&cause) {
+                    log::line(format_args!("the elevator does not take what the server sent: {cause}"));
+                }
                 line.refused = Some(cause);
                 line.answers += 1;
             }

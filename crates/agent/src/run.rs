@@ -25,6 +25,9 @@ use crate::{spool, tls};
 /// How long the server is asked to wait for news.
 const WAIT: u64 = 55;
 
+/// No server that waits for news answers sooner that there are none.
+const BRIEF: Duration = Duration::from_secs(1);
+
 /// How often the lease is lengthened, at least.
 const LEASE: Duration = Duration::from_secs(3_600);
 
@@ -69,6 +72,16 @@ pub(crate) fn run(config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// Without one of its threads, which never end, the agent is of no use; whoever started it starts it anew.
+struct Without(String);
+
+impl Drop for Without {
+    fn drop(&mut self) {
+        log::line(format_args!("the thread “{}” ended; ending, to be started anew", self.0));
+        std::process::exit(1);
+    }
+}
+
 /// What the threads share.
 struct Parts {
     config: Config,
@@ -93,7 +106,12 @@ impl Parts {
     fn spawn(self: &Arc<Self>, name: &str, act: impl FnOnce(&Self) + Send + 'static) -> Result<()> {
         let agent = Arc::clone(self);
         let thread = thread::Builder::new().name(name.into()).stack_size(STACK);
-        thread.spawn(move || act(&agent)).with_context(|| format!("start the thread “{name}”"))?;
+        let without = Without(name.to_owned());
+        let all_along = move || {
+            let _without = without;
+            act(&agent);
+        };
+        thread.spawn(all_along).with_context(|| format!("start the thread “{name}”"))?;
         Ok(())
     }
 
@@ -112,8 +130,10 @@ impl Parts {
             let lengthen = lease.rings();
             let (after, wait) = if lengthen { (0, 0) } else { (holds.sheet, WAIT) };
             self.asked_behind.store(after, Ordering::Relaxed);
+            let waited = Alarm::after(BRIEF);
             match self.channel.state(&StateQuestion { after, bundle: holds.bundle, wait }) {
-                Ok(None) => course.done(true),
+                // A server that has nothing new says so after a while, or would be asked again at once.
+                Ok(None) => course.done(waited.rings()),
                 Ok(Some(state)) => {
                     let taken = self.elevator.hand_over(state);
                     if lengthen && matches!(taken, Taken::Yes(_)) {

@@ -124,12 +124,12 @@ fn answers(elevator: &Elevator, message: FromAgent) -> Result<Vec<ToAgent>> {
         FromAgent::Hello => vec![holds()],
         FromAgent::State { sheet, bundle } => match elevator.accept(&sheet, bundle.as_deref()) {
             Ok(()) => vec![holds()],
-            Err(cause) => {
-                eprintln!("elevon-elevator: {cause}");
-                vec![ToAgent::Refused { cause }]
-            }
+            Err(cause) => vec![ToAgent::Refused { cause }],
         },
-        FromAgent::Time { statement } => take_time(elevator, &statement)?,
+        // One who hung up would be asked for the time at once again.
+        FromAgent::Time { statement } => take_time(elevator, &statement).unwrap_or_else(|error| {
+            vec![ToAgent::Refused { cause: format!("the time could not be kept: {error:#}") }]
+        }),
         FromAgent::Events { after } => {
             let records = elevator.journal().map(|journal| journal.behind(after)).transpose()?;
             vec![ToAgent::Events { records: records.unwrap_or_default() }]

@@ -60,14 +60,19 @@ pub(crate) fn enroll(config: &Config, token: &str, again: bool) -> Result<ExitCo
         return Ok(ExitCode::FAILURE);
     };
 
-    if enrolled_before {
-        let aside = put_aside(&config.elevator_state_dir, &key_file)?;
-        println!("What belonged to the old identity is in {}.", aside.display());
-    }
+    let aside = enrolled_before.then(|| put_aside(&config.elevator_state_dir, &key_file)).transpose()?;
     let believed = Trust { computer: enrolled.computer, server_key: enrolled.server_key };
     write_private(&trust, &serde_json::to_vec_pretty(&believed)?)?;
-    println!("Enrolled as computer {} with the server at {}.", enrolled.computer, token.address);
-    println!("Start elevon-elevator and elevon-agent, or restart them if they run.");
+    let mut told = String::new();
+    if let Some(aside) = aside {
+        told.push_str(&format!("What belonged to the old identity is in {}.\n", aside.display()));
+    }
+    told.push_str(&format!(
+        "Enrolled as computer {} with the server at {}.\nStart elevon-elevator and elevon-agent, or restart them if they run.\n",
+        enrolled.computer, token.address
+    ));
+    // It is done, whether anybody reads that or not.
+    let _ = std::io::stdout().write_all(told.as_bytes());
     Ok(ExitCode::SUCCESS)
 }
 
