@@ -197,7 +197,8 @@ impl Channel {
         let status = response.status().as_u16();
         response.body_mut().with_config().limit(limit).read_json().map_err(|error| match error {
             ureq::Error::Json(error) => {
-                let told = format!("this version cannot read it: {error}");
+                let cause = elevon_policy::text::Text::new(error.to_string());
+                let told = format!("this version cannot read it: {}", cause.visible());
                 Error::Other { address: self.address.clone(), status, told }
             }
             other => self.unreachable(&other),

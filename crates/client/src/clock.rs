@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use elevon_policy::time::Timestamp;
 
-/// Now, by the wall clock; only for showing how long something still takes.
+/// Now, by the wall clock: for showing how long something still takes, and for giving up on an elevator that does not answer.
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))

@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use ed25519_dalek::SigningKey;
@@ -67,8 +67,6 @@ pub(crate) struct Elevator {
     journal: Mutex<Option<std::sync::Arc<Journal>>>,
     /// Revocations that were reported.
     reported: Mutex<HashSet<GrantId>>,
-    /// Why the last document was refused, if it was.
-    refused: Mutex<Option<String>>,
 }
 
 /// Nothing could be recorded: nothing may be elevated.
@@ -109,7 +107,6 @@ impl Elevator {
             own,
             journal: Mutex::new(None),
             reported: Mutex::default(),
-            refused: Mutex::default(),
             config,
         };
         elevator.take_up(&complaints)?;
@@ -249,24 +246,15 @@ impl Elevator {
         let accepted = match self.holdings.accept(sheet, bundle) {
             Ok(accepted) => accepted,
             Err(cause) => {
-                // The agent brings it again and again; once is enough to tell.
-                let told = self.refused().replace(cause.clone());
-                if told.as_ref() != Some(&cause) {
-                    eprintln!("elevon-elevator: {cause}");
-                    self.record(What::DocumentRefused { cause: Text::new(&cause) })
-                        .map_err(|error| error.to_string())?;
-                }
+                eprintln!("elevon-elevator: {cause}");
+                self.record(What::DocumentRefused { cause: Text::new(&cause) })
+                    .map_err(|error| error.to_string())?;
                 return Err(cause);
             }
         };
-        *self.refused() = None;
         let not_stored = accepted.not_stored.clone();
         self.follow(before.as_deref(), accepted, bundle.is_some()).map_err(|error| error.to_string())?;
         not_stored.map_or(Ok(()), Err)
-    }
-
-    fn refused(&self) -> MutexGuard<'_, Option<String>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn follow(

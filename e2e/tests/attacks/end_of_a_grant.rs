@@ -15,7 +15,7 @@ use elevon_policy::text::Text;
 use elevon_policy::time::Span;
 use elevon_wire::conversation::FromClient;
 
-use crate::ground::{Ground, Said, asked, message, runs};
+use crate::ground::{Ground, Said, asked, message, runs, waits_for_a_file_system};
 
 crate::cases! {
     Shared a_forest_of_daemons_ends_on_time,
@@ -271,7 +271,7 @@ fn a_right_taken_back_while_its_launch_is_held_up_starts_nothing(ground: &mut Gr
     let grant = started.context("a launch")?.text("/grant").to_owned();
     let script =
         r#"touch never; timeout 60 $A say --fds "cwd,unclosable:never,out,err" <asks; rm never asks"#;
-    let mut held = says_as_alice(ground, script, &runs(&good, &[]))?;
+    let mut held = ground.left_saying(script, &runs(&good, &[]))?;
     let elevator = ground.elevator_pid().context("it runs")?;
     until_true("the elevator to wait for alice", SOON, || waits_for_a_file_system(elevator))
         .with_context(|| held.log())?;
@@ -292,14 +292,6 @@ fn a_right_taken_back_while_its_launch_is_held_up_starts_nothing(ground: &mut Gr
     Ok("it was recorded, and told that its right is gone".into())
 }
 
-/// The attacker as alice, left running, with this message in the file `asks` beside it.
-fn says_as_alice(ground: &Ground, script: &str, message: &[u8]) -> Result<Program> {
-    let asks = ground.home("asks");
-    fs::write(&asks, message)?;
-    std::os::unix::fs::chown(&asks, Some(ground.site.alice.uid), Some(ground.site.alice.gid))?;
-    Program::start("attacker", &mut ground.shell_command(script)?, &ground.site.tree.join("logs"))
-}
-
 /// It reads a file of alice's own file system, which no signal ends, not even the one that ends everything.
 fn a_program_that_cannot_be_ended_holds_up_nobody_else(ground: &mut Ground) -> Result<String> {
     // It asks nothing about its standard input before it reads that.
@@ -313,7 +305,7 @@ fn a_program_that_cannot_be_ended_holds_up_nobody_else(ground: &mut Ground) -> R
     let is_mounted = || fs::read_to_string("/proc/self/mounts").is_ok_and(|mounts| mounts.contains("served"));
     until_true("the file to be served", SOON, is_mounted).with_context(|| server.log())?;
     let script = r#"timeout 60 $A say --fds "cwd,file:never,out,err" <asks; rm asks"#;
-    let mut held = says_as_alice(ground, script, &runs(&shell.to_string_lossy(), &[b"-c", b"read line"]))?;
+    let mut held = ground.left_saying(script, &runs(&shell.to_string_lossy(), &[b"-c", b"read line"]))?;
     let served = (|| {
         let (started, session) = ground.running()?;
         let reads = || descendants(session).into_iter().any(waits_for_a_file_system);
@@ -345,13 +337,6 @@ fn a_program_that_cannot_be_ended_holds_up_nobody_else(ground: &mut Ground) -> R
 fn descendants(pid: i32) -> Vec<i32> {
     let own = children(pid);
     own.iter().copied().chain(own.iter().flat_map(|child| descendants(*child))).collect()
-}
-
-/// Whether one of its threads waits for an answer of a file system that a program serves.
-fn waits_for_a_file_system(pid: i32) -> bool {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let waits = |place: PathBuf| fs::read_to_string(place.join("wchan")).unwrap_or_default();
-    threads.map(|thread| waits(thread.path())).any(|place| place.contains("request_wait_answer"))
 }
 
 fn a_stopped_elevator_does_not_stop_the_clock(ground: &mut Ground) -> Result<String> {

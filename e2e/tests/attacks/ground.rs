@@ -246,6 +246,14 @@ impl Ground {
         Ok(Said(run(&mut self.shell_command(script)?, bytes)?))
     }
 
+    /// The same, left running; the bytes are in the file `asks` beside it.
+    pub(crate) fn left_saying(&self, script: &str, bytes: &[u8]) -> Result<Program> {
+        let asks = self.home("asks");
+        fs::write(&asks, bytes)?;
+        std::os::unix::fs::chown(&asks, Some(self.site.alice.uid), Some(self.site.alice.gid))?;
+        Program::start("attacker", &mut self.shell_command(script)?, &self.site.tree.join("logs"))
+    }
+
     pub(crate) fn shell_command(&self, script: &str) -> Result<Command> {
         let mut command = self.site.as_user(&self.site.alice, Path::new("/bin/sh"))?;
         command.args(["-c", script]).env("A", &self.attacker).env("P", &self.site.programs);
@@ -383,6 +391,13 @@ pub(crate) fn asked(command: impl Into<Vec<u8>>, arguments: &[&[u8]]) -> Run {
 }
 
 /// The message that asks to run this.
+/// Whether one of its threads waits for an answer of a file system that a program serves.
+pub(crate) fn waits_for_a_file_system(pid: i32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let waits = |place: PathBuf| fs::read_to_string(place.join("wchan")).unwrap_or_default();
+    threads.map(|thread| waits(thread.path())).any(|place| place.contains("request_wait_answer"))
+}
+
 pub(crate) fn runs(command: &str, arguments: &[&[u8]]) -> Vec<u8> {
     message(&FromClient::Run(Box::new(asked(command, arguments))))
 }

@@ -77,11 +77,12 @@ pub(crate) fn are_made_by(process: &str) -> bool {
     writable_to(process).is_some_and(|folder| folder.join(FOLDER).join("cgroup.kill").exists())
 }
 
-/// Removes the folder of the cgroups, if no launch is left in it.
+/// Removes the folders of the cgroups, if no launch is left in them.
 pub(crate) fn forget_cgroups() {
     if let Some(folder) = cgroups() {
         // Launches may outlive the elevator: theirs stay.
         let _ = std::fs::remove_dir(folder);
+        let _ = std::fs::remove_dir(folder.with_file_name(limits::FOLDER));
     }
 }
 

@@ -15,6 +15,9 @@ use crate::chance;
 /// The folder of limited launches' cgroups, in what the elevator was delegated.
 pub(crate) const FOLDER: &str = "elevon-limited";
 
+/// Where a cgroup of version 2 says which controllers it passes on.
+const PASSED_ON: &str = "cgroup.subtree_control";
+
 /// Where this computer has its controllers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Controller {
@@ -42,6 +45,12 @@ pub(crate) fn layers(limits: Limits) -> (Option<LimitLayer>, Option<LimitLayer>)
     (layer(limits.processes.is_some(), "pids"), layer(limits.memory.is_some(), "memory"))
 }
 
+/// Has the cgroups below this folder have the controller, however often it was made anew.
+fn pass_on(folder: &Path, kind: &str) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    set(&folder.join(PASSED_ON), format!("+{kind}"))
+}
+
 /// Whether an elevator that runs as this process can limit processes, and memory. Only looks.
 pub(crate) fn controllers(process: &str) -> (bool, bool) {
     let there = |kind| {
@@ -64,11 +73,11 @@ pub(crate) fn make(limits: Limits) -> io::Result<Limited> {
 fn keep(limits: Limits, made: &mut Limited) -> io::Result<()> {
     let name = format!("{:016x}", chance::number());
     if let (Some(most), Some(controller)) = (limits.processes, controller("pids")) {
-        let cgroup = made.cgroup_of(controller, &name)?;
+        let cgroup = made.cgroup_of(controller, "pids", &name)?;
         set(&cgroup.join("pids.max"), most)?;
     }
     if let (Some(most), Some(controller)) = (limits.memory, controller("memory")) {
-        let cgroup = made.cgroup_of(controller, &name)?;
+        let cgroup = made.cgroup_of(controller, "memory", &name)?;
         match controller {
             Controller::Unified(_) => {
                 set(&cgroup.join("memory.max"), most)?;
@@ -85,8 +94,11 @@ fn keep(limits: Limits, made: &mut Limited) -> io::Result<()> {
 }
 
 impl Limited {
-    fn cgroup_of(&mut self, controller: &Controller, name: &str) -> io::Result<PathBuf> {
+    fn cgroup_of(&mut self, controller: &Controller, kind: &str, name: &str) -> io::Result<PathBuf> {
         let (Controller::Unified(folder) | Controller::Own(folder)) = controller;
+        if let Controller::Unified(folder) = controller {
+            pass_on(folder, kind)?;
+        }
         let cgroup = folder.join(name);
         std::fs::create_dir_all(&cgroup)?;
         match controller {
@@ -106,9 +118,13 @@ pub(crate) fn enter(cgroup: &Path, process: i32) -> io::Result<()> {
 pub(crate) fn forget<'a>(cgroups: impl IntoIterator<Item = &'a PathBuf>) {
     for cgroup in cgroups {
         containment::remove_cgroup(cgroup);
-        // Others may be limited, too: then it stays.
-        let _ = cgroup.parent().map(std::fs::remove_dir);
+        // Others may be limited, too: then it stays. One that passes controllers on stays anyway: made anew, it would not.
+        let _ = cgroup.parent().filter(|folder| !passes_on(folder)).map(std::fs::remove_dir);
     }
+}
+
+fn passes_on(folder: &Path) -> bool {
+    folder.join(PASSED_ON).exists()
 }
 
 fn set(file: &Path, value: impl Display) -> io::Result<()> {
@@ -130,10 +146,7 @@ fn unified(kind: &str) -> Option<Controller> {
         return None;
     }
     let folder = above.join(FOLDER);
-    let pass_on = |at: &Path| std::fs::write(at.join("cgroup.subtree_control"), format!("+{kind}"));
-    pass_on(above).ok()?;
-    std::fs::create_dir_all(&folder).ok()?;
-    pass_on(&folder).ok()?;
+    pass_on(above, kind).and_then(|()| pass_on(&folder, kind)).ok()?;
     let file = if kind == "pids" { "pids.max" } else { "memory.max" };
     usable(folder, file).map(Controller::Unified)
 }
@@ -178,8 +191,7 @@ fn usable(folder: PathBuf, file: &str) -> Option<PathBuf> {
     let probe = folder.join(format!("probe-{}", std::process::id()));
     std::fs::create_dir_all(&probe).ok()?;
     let there = probe.join(file).exists();
-    let _ = std::fs::remove_dir(&probe);
-    let _ = std::fs::remove_dir(&folder);
+    forget([&probe]);
     there.then_some(folder)
 }
 
@@ -211,7 +223,20 @@ mod tests {
         let beside = (containment::delegated(&number), may_pass_on(&unit, kind));
         enter(&leaf, process).expect("it can be moved");
         let in_leaf = (containment::delegated(&number), may_pass_on(&unit, kind));
-        let passed_on = std::fs::write(unit.join("cgroup.subtree_control"), format!("+{kind}"));
+        let passed_on = pass_on(&unit, kind);
+        // One launch after the other, the folder of which may be gone in between.
+        let folder = unit.join(FOLDER);
+        let controls = |name: &str| {
+            let controller = Controller::Unified(folder.clone());
+            let cgroup = Limited::default().cgroup_of(&controller, kind, name).expect("it can be made");
+            let there = std::fs::read_to_string(cgroup.join("cgroup.controllers")).expect("it can be read");
+            forget([&cgroup]);
+            there.contains(kind)
+        };
+        let one_by_one = [controls("one"), controls("another"), {
+            std::fs::remove_dir(&folder).expect("it can be removed");
+            controls("a third")
+        }];
 
         daemon.kill().and_then(|()| daemon.wait()).expect("it ends");
         containment::wait_until_empty(&unit, elevon_policy::time::Span::from_secs(10)).expect("it is empty");
@@ -219,6 +244,7 @@ mod tests {
         assert_eq!(beside, (Some(unit.clone()), false));
         assert_eq!(in_leaf, (Some(unit.clone()), true));
         passed_on.expect("it passes it on");
+        assert_eq!(one_by_one, [true; 3]);
         assert!(!unit.exists());
     }
 }
