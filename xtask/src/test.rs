@@ -119,7 +119,7 @@ pub(crate) fn test(named: &[String]) -> Result<()> {
     for step in STEPS.iter().filter(|step| named.is_empty() || named.iter().any(|name| name == step.name)) {
         println!("\n── {}: {}", step.name, step.what);
         let watch = Stopwatch::start();
-        let _limit = Limit::on(step);
+        let _limit = limit(step);
         (step.run)().with_context(|| format!("step {} failed. What to do: {}", step.name, step.next))?;
         times.push((step.name, watch.elapsed()));
     }
@@ -134,21 +134,17 @@ pub(crate) fn test(named: &[String]) -> Result<()> {
 /// A step that takes longer hangs, however slow the machine is.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
 
-/// Ends all of this when a step hangs; let go of, it does not.
-struct Limit(#[expect(dead_code, reason = "its end is what is waited for")] Sender<()>);
-
-impl Limit {
-    fn on(step: &Step) -> Self {
-        let (over, waits) = mpsc::channel();
-        let (name, next) = (step.name, step.next);
-        thread::spawn(move || {
-            if let Err(RecvTimeoutError::Timeout) = waits.recv_timeout(PATIENCE) {
-                eprintln!("step {name} did not end within {PATIENCE:?}. What to do: {next}");
-                std::process::exit(1);
-            }
-        });
-        Self(over)
-    }
+/// Ends all of this when the step hangs, unless what this gives is let go before.
+fn limit(step: &Step) -> Sender<()> {
+    let (over, waits) = mpsc::channel();
+    let (name, next) = (step.name, step.next);
+    thread::spawn(move || {
+        if let Err(RecvTimeoutError::Timeout) = waits.recv_timeout(PATIENCE) {
+            eprintln!("step {name} did not end within {PATIENCE:?}. What to do: {next}");
+            std::process::exit(1);
+        }
+    });
+    over
 }
 
 fn formatting() -> Result<()> {

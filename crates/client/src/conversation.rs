@@ -118,11 +118,14 @@ impl AsFd for Conversation {
     }
 }
 
+/// Whether the elevator hung up: nobody hears what is said, and what was said before is worth more.
+pub fn has_hung_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
 fn heard(sent: io::Result<()>) -> Result<(), Error> {
     match sent {
-        Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
-            Ok(())
-        }
+        Err(error) if has_hung_up(&error) => Ok(()),
         sent => sent.map_err(Error::Lost),
     }
 }
@@ -165,12 +168,7 @@ impl fmt::Display for Error {
                     socket.display()
                 )
             }
-            Self::Lost(cause)
-                if matches!(
-                    cause.kind(),
-                    io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
-                ) =>
-            {
+            Self::Lost(cause) if cause.kind() == io::ErrorKind::UnexpectedEof || has_hung_up(cause) => {
                 f.write_str(
                     "the elevator closed the connection; try again, and if it happens again, its log says why",
                 )

@@ -5,7 +5,7 @@ mod caller;
 mod conversation;
 
 pub use caller::{Caller, cookie, environment, umask, window};
-pub use conversation::{Conversation, Error, Received};
+pub use conversation::{Conversation, Error, Received, has_hung_up};
 
 /// Where the elevator listens for users unless it is told otherwise.
 pub const SOCKET: &str = "/run/elevon/elevator.sock";

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 
-use elevon::{Conversation, Error, Received};
+use elevon::{Conversation, Error, Received, has_hung_up};
 use elevon_policy::event::{EndReason, Exit};
 use elevon_policy::time::Span;
 use elevon_wire::conversation::{FromClient, Refused, ToClient};
@@ -286,12 +286,8 @@ impl<'a> Relay<'a> {
                 Ok(length) => drop(self.to_socket.drain(..length)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // What it still had to say (how the application ended) is worth more than what we had to tell it.
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
-                {
-                    self.to_socket.clear()
-                }
+                // How the application ended, above all.
+                Err(error) if has_hung_up(&error) => self.to_socket.clear(),
                 Err(error) => return Err(Error::Lost(error)),
             }
         }

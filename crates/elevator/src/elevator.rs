@@ -399,7 +399,8 @@ impl Elevator {
         self.report_revocations()
     }
 
-    fn conclude(&self, ended: &Ended) -> Result<(), NotRecorded> {
+    /// Tells of the end of a launch, and takes it off file.
+    pub(crate) fn conclude(&self, ended: &Ended) -> Result<(), NotRecorded> {
         let launch = &ended.launch;
         self.record(What::LaunchEnded {
             launch: launch.launch,

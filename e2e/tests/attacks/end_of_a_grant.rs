@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use elevon_e2e::clock::{SOON, now, until, until_true};
 use elevon_e2e::journal::Event;
 use elevon_e2e::leftovers::cgroup_root;
-use elevon_e2e::process::{children, gone, lives};
+use elevon_e2e::process::{children, family, gone, lives};
 use elevon_e2e::program::{Program, run};
 use elevon_policy::text::Text;
 use elevon_policy::time::Span;
@@ -269,19 +269,11 @@ fn a_right_taken_back_while_its_launch_is_held_up_starts_nothing(ground: &mut Gr
     ground.elevated(&[&good])?.expect(0);
     let started = ground.fresh()?.into_iter().find(|event| event.kind == "launch.started");
     let grant = started.context("a launch")?.text("/grant").to_owned();
-    let script =
-        r#"touch never; timeout 60 $A say --fds "cwd,unclosable:never,out,err" <asks; rm never asks"#;
-    let mut held = ground.left_saying(script, &runs(&good, &[]))?;
-    let elevator = ground.elevator_pid().context("it runs")?;
-    until_true("the elevator to wait for alice", SOON, || waits_for_a_file_system(elevator))
-        .with_context(|| held.log())?;
+    let held = ground.held_up(&good)?;
     ground.revoke(&grant)?;
     let is_told = |event: &Event| event.kind == "grant.revocation_enforced" && event.text("/grant") == grant;
     until("the right to be taken back", SOON, || Ok(ground.events()?.into_iter().find(is_told)))?;
-    let mut let_go = ground.site.as_user(&ground.site.alice, "/usr/bin/pkill".as_ref())?;
-    // Brackets, so that it does not find itself.
-    run(let_go.args(["-9", "-f", "[u]nclosable never"]), b"")?.expect(0);
-    let said = held.exit(SOON)?;
+    let said = ground.let_go(held)?;
     ensure!(
         !said.text().contains("good uid") && said.err.contains("taken back"),
         "{} {}",
@@ -308,7 +300,7 @@ fn a_program_that_cannot_be_ended_holds_up_nobody_else(ground: &mut Ground) -> R
     let mut held = ground.left_saying(script, &runs(&shell.to_string_lossy(), &[b"-c", b"read line"]))?;
     let served = (|| {
         let (started, session) = ground.running()?;
-        let reads = || descendants(session).into_iter().any(waits_for_a_file_system);
+        let reads = || family(session).into_iter().any(waits_for_a_file_system);
         until_true("it to wait for alice", SOON, reads)?;
         ground.revoke(started.text("/grant"))?;
         let launch = started.text("/launch");
@@ -332,11 +324,6 @@ fn a_program_that_cannot_be_ended_holds_up_nobody_else(ground: &mut Ground) -> R
     expected.push(("launch.ended", "revoked"));
     ground.recorded(&expected)?;
     Ok("told as ended, and four others were served meanwhile".into())
-}
-
-fn descendants(pid: i32) -> Vec<i32> {
-    let own = children(pid);
-    own.iter().copied().chain(own.iter().flat_map(|child| descendants(*child))).collect()
 }
 
 fn a_stopped_elevator_does_not_stop_the_clock(ground: &mut Ground) -> Result<String> {

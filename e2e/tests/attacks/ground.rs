@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use elevon_e2e::clock::{SOON, until};
+use elevon_e2e::clock::{SOON, until, until_true};
 use elevon_e2e::console::Console;
 use elevon_e2e::corpus;
 use elevon_e2e::journal::{Event, Journal};
@@ -250,8 +250,28 @@ impl Ground {
     pub(crate) fn left_saying(&self, script: &str, bytes: &[u8]) -> Result<Program> {
         let asks = self.home("asks");
         fs::write(&asks, bytes)?;
-        std::os::unix::fs::chown(&asks, Some(self.site.alice.uid), Some(self.site.alice.gid))?;
+        chown(&asks, Some(self.site.alice.uid), Some(self.site.alice.gid))?;
         Program::start("attacker", &mut self.shell_command(script)?, &self.site.tree.join("logs"))
+    }
+
+    /// Has a program asked for whose standard input is a file of alice's own file system, over whose closing she takes as long as
+    /// she likes; gives whoever asks, once the elevator waits for her.
+    pub(crate) fn held_up(&self, program: &str) -> Result<Program> {
+        let script =
+            r#"touch never; timeout 60 $A say --fds "cwd,unclosable:never,out,err" <asks; rm never asks"#;
+        let held = self.left_saying(script, &runs(program, &[]))?;
+        let elevator = self.elevator_pid().context("it runs")?;
+        until_true("the elevator to wait for alice", SOON, || waits_for_a_file_system(elevator))
+            .with_context(|| held.log())?;
+        Ok(held)
+    }
+
+    /// Nobody serves that file any more: whoever waits for it goes on. Gives what was said to that.
+    pub(crate) fn let_go(&self, mut held: Program) -> Result<Ran> {
+        let mut kill = self.site.as_user(&self.site.alice, "/usr/bin/pkill".as_ref())?;
+        // Brackets, so that it does not find itself.
+        run(kill.args(["-9", "-f", "[u]nclosable never"]), b"")?.expect(0);
+        held.exit(SOON)
     }
 
     pub(crate) fn shell_command(&self, script: &str) -> Result<Command> {
@@ -390,7 +410,6 @@ pub(crate) fn asked(command: impl Into<Vec<u8>>, arguments: &[&[u8]]) -> Run {
     }
 }
 
-/// The message that asks to run this.
 /// Whether one of its threads waits for an answer of a file system that a program serves.
 pub(crate) fn waits_for_a_file_system(pid: i32) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
@@ -398,6 +417,7 @@ pub(crate) fn waits_for_a_file_system(pid: i32) -> bool {
     threads.map(|thread| waits(thread.path())).any(|place| place.contains("request_wait_answer"))
 }
 
+/// The message that asks to run this.
 pub(crate) fn runs(command: &str, arguments: &[&[u8]]) -> Vec<u8> {
     message(&FromClient::Run(Box::new(asked(command, arguments))))
 }

@@ -5,13 +5,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use elevon_e2e::clock::{SOON, Stopwatch, until, until_true};
+use elevon_e2e::clock::{SOON, Stopwatch, until};
 use elevon_e2e::program::{Program, run};
 use elevon_policy::text::{OsText, Text};
 use elevon_policy::time::Span;
 use elevon_wire::conversation::FromClient;
 
-use crate::ground::{Ground, asked, message, runs, waits_for_a_file_system};
+use crate::ground::{Ground, asked, message, runs};
 
 crate::cases! {
     Shared connections_that_say_nothing_leave_room_for_others,
@@ -185,17 +185,14 @@ fn a_program_that_takes_everything_is_still_ended(ground: &mut Ground) -> Result
 
 /// Alice's standard input is a file of a file system of her own, which is told of its closing, and says nothing to that.
 fn a_file_that_is_never_closed_holds_up_nobody_else(ground: &mut Ground) -> Result<String> {
-    let script =
-        r#"touch never; timeout 60 $A say --fds "cwd,unclosable:never,out,err" <asks; rm never asks"#;
-    let mut held = ground.left_saying(script, &runs(&ground.path("free/good"), &[]))?;
-    let elevator = ground.elevator_pid().context("it runs")?;
-    until_true("the elevator to wait for alice", SOON, || waits_for_a_file_system(elevator))
-        .with_context(|| held.log())?;
+    let held = ground.held_up(&ground.path("free/good"))?;
     let others = [served(ground, true)?, served(ground, false)?, served(ground, true)?];
-    let mut let_go = ground.site.as_user(&ground.site.alice, "/usr/bin/pkill".as_ref())?;
-    // Brackets, so that it does not find itself.
-    run(let_go.args(["-9", "-f", "[u]nclosable never"]), b"")?.expect(0);
-    let said = held.exit(SOON)?;
-    ensure!(said.text().contains("good uid=0"), "it is closed when nobody serves it: {}", held.log());
+    let said = ground.let_go(held)?;
+    ensure!(
+        said.text().contains("good uid=0"),
+        "it is closed when nobody serves it: {} {}",
+        said.text(),
+        said.err
+    );
     Ok(format!("{} others were served meanwhile", others.len()))
 }

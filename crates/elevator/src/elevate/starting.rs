@@ -24,7 +24,7 @@ use crate::launch::display::Shown;
 use crate::launch::gate::{self, Gate};
 use crate::launch::limits::{self, Limited};
 use crate::launch::{Descriptors, Order, Plan, ProgramKind, containment, environment};
-use crate::launches::{Groups, Launch};
+use crate::launches::{Ended, Groups, Launch};
 use crate::measure::{Caller, Measured, Program, ScriptSource};
 use crate::spawner::Ready;
 
@@ -167,21 +167,13 @@ impl Attempted<'_> {
     }
 
     fn tell_of_no_start(&self, launch: &Launch) -> Result<(), String> {
-        let launches = &self.elevator.launches;
-        let Some(session) = launches.take_back(launch.launch) else {
+        let Some(session) = self.elevator.launches.take_back(launch.launch) else {
             return Ok(());
         };
-        self.elevator.record(What::LaunchEnded {
-            launch: launch.launch,
-            grant: launch.grant,
-            user: launch.user.clone(),
-            reason: EndReason::Failed,
-            exit: None,
-        })?;
         // What it leaves on file goes with the rest; what it leaves later, with the next start.
         let _ = containment::ends_within(session.as_fd(), Span::from_secs(1));
-        launches.forget(launch);
-        Ok(())
+        let ended = Ended { launch: launch.clone(), reason: EndReason::Failed, exit: None };
+        Ok(self.elevator.conclude(&ended)?)
     }
 
     fn plan(
