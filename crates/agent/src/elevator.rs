@@ -62,7 +62,7 @@ impl Elevator {
     /// Only an elevator that believes to be `computer` will do: what it records belongs to that one.
     pub(crate) fn keep(&self, path: &Path, computer: ComputerId, on_holds: impl Fn(&Holds)) -> ! {
         let subject = Subject::new("the elevator is there again");
-        let mut patience = Patience::default();
+        let mut patience = Patience::with_neighbour();
         loop {
             let lasted = Alarm::after(STEADY);
             let lost = self.converse(path, |holds| {
@@ -410,6 +410,20 @@ mod tests {
         let mut peer = Peer::accept(&listener);
         peer.say(&holds(computer(1), 2, 1));
         assert_eq!(elevator.holds().sheet, 2);
+    }
+
+    /// What was revoked meanwhile is waited for by nobody else.
+    #[test]
+    fn an_elevator_that_was_away_for_long_is_soon_seen_again() {
+        let Rig { elevator, listener, _folder } = rig();
+        for _ in 0..9 {
+            drop(Peer::accept(&listener));
+        }
+        let away = Alarm::after(Duration::from_secs(2));
+        let mut peer = Peer::accept(&listener);
+        assert!(!away.rings(), "it is not looked for");
+        peer.say(&holds(computer(1), 1, 0));
+        assert_eq!(elevator.holds().sheet, 1);
     }
 
     #[test]

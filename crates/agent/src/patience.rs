@@ -11,12 +11,24 @@ const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Grows with each failure in a row.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Patience {
     failures: u32,
+    longest: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { failures: 0, longest: LONGEST }
+    }
 }
 
 impl Patience {
+    /// With one on the same computer, whom it costs nothing to be asked every now and then.
+    pub(crate) fn with_neighbour() -> Self {
+        Self { longest: Duration::from_secs(1), ..Self::default() }
+    }
+
     /// It worked: the next failure is the first one again.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
@@ -33,7 +45,7 @@ impl Patience {
     }
 
     fn next(&mut self, fraction: f64) -> Duration {
-        let bound = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        let bound = FIRST.saturating_mul(1 << self.failures.min(16)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
         bound.mul_f64(fraction)
     }
