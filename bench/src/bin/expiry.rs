@@ -108,7 +108,7 @@ fn ended(site: &Site, bash: &Path, numbers: std::ops::Range<usize>) -> Result<Ve
         command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         clients.push(command.spawn().context("start the client")?);
     }
-    let folder = site.tree.join("elevator/launches");
+    let folder = site.launches();
     let mut running = until("all of them to run", Duration::from_secs(20), || {
         let found = on_file(&folder)?;
         Ok((found.len() == numbers.len()).then_some(found))

@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     let elevator = site.elevator.as_ref().context("the elevator runs")?.pid().as_raw_nonzero().get();
     let agent = site.agent.as_ref().context("the agent runs")?.pid().as_raw_nonzero().get();
     until_true("all launches to be over", Duration::from_secs(20), || {
-        fs::read_dir(site.tree.join("elevator/launches")).is_ok_and(|mut files| files.next().is_none())
+        fs::read_dir(site.launches()).is_ok_and(|mut files| files.next().is_none())
     })?;
     let all = [family(elevator), family(agent)].concat();
     let ticks = || all.iter().map(|pid| processor_time(*pid)).sum::<u64>();

@@ -166,9 +166,9 @@ impl Ready {
     pub(crate) fn begin(self, plan: &Plan, descriptors: &Descriptors) -> io::Result<OwnedFd> {
         let begin = || self.line.send_with(plan, &descriptors.borrow());
         // What it forks would keep the processors that it was given meanwhile.
-        let begun = match plan.wants_own_monitor(self.cgroup.as_deref()) {
-            true => begin(),
-            false => elsewhere::wake(self.process.pid(), begin),
+        let begun = match plan.fits_ahead(self.cgroup.as_deref()) {
+            true => elsewhere::wake(self.process.pid(), begin),
+            false => begin(),
         };
         begun.map_err(io::Error::other)?;
         Ok(self.descriptor)

@@ -38,6 +38,11 @@ impl Site {
         self.cgroup.as_deref()
     }
 
+    /// The folder of the files of launches that run.
+    pub fn launches(&self) -> PathBuf {
+        self.tree.join("elevator/launches")
+    }
+
     /// An `elevon-elevator` command on this site's state, in a control group of its own, as a service has one.
     pub fn elevator_command(&self, arguments: &[&str]) -> Result<Command> {
         self.elevator_command_under(&[], arguments)

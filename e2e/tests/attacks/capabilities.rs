@@ -136,8 +136,7 @@ fn running(ground: &Ground, until_file: &Path) -> Result<(elevon_e2e::program::P
     let client =
         ground.kept_running(&[&ground.path("capable/probe"), "--hold", &until_file.to_string_lossy()])?;
     let (_, session) = ground.running().with_context(|| client.log())?;
-    let monitor = until("its monitor", SOON, || Ok(children(session).first().copied()))?;
-    let program = until("its program", SOON, || Ok(children(monitor).first().copied()))?;
+    let program = until("its program", SOON, || Ok(children(session).first().copied()))?;
     until_true("it to run", SOON, || client.output().contains("namespaces"))?;
     Ok((client, session, program))
 }

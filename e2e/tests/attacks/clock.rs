@@ -246,7 +246,7 @@ const UP: i64 = 30;
 const OTHER_BOOT: &str = "11111111-2222-4333-8444-555555555555";
 
 fn each_launch(ground: &Ground, mut with: impl FnMut(&mut Value) -> Result<()>) -> Result<()> {
-    let files = fs::read_dir(ground.site.tree.join("elevator/launches"))?.flatten();
+    let files = fs::read_dir(ground.site.launches())?.flatten();
     for path in files.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|is| is == "json"))
     {
         change(&path, &mut with)?;

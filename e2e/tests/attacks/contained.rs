@@ -7,8 +7,8 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use elevon_e2e::clock::{SOON, until_true};
-use elevon_e2e::process::children;
+use elevon_e2e::clock::{SOON, until, until_true};
+use elevon_e2e::process::{children, family, gone, kill, name};
 use elevon_e2e::program::run;
 use rustix::net::SocketAddrUnix;
 use serde_json::Value;
@@ -28,6 +28,7 @@ crate::cases! {
     Shared a_contained_program_finds_no_other_way_to_ask_the_kernel,
     Shared a_contained_program_leaves_no_residue,
     Shared a_contained_daemon_ends_with_its_grant,
+    Shared a_killed_monitor_takes_everything_inside_along,
     Shared links_lead_no_contained_program_out,
     Shared a_descriptor_leads_no_contained_program_out,
     Shared a_device_is_handed_over_only_to_be_used,
@@ -410,6 +411,25 @@ fn a_contained_daemon_ends_with_its_grant(ground: &mut Ground) -> Result<String>
     }
     ground.recorded(&[("launch.started", ""), ("launch.ended", "revoked")])?;
     Ok("it outlived its program, and not its grant".into())
+}
+
+/// From outside, by root: inside nobody can.
+fn a_killed_monitor_takes_everything_inside_along(ground: &mut Ground) -> Result<String> {
+    let bash = ground.path("contained/bash");
+    let script = "trap '' HUP TERM; (setsid bash -c \"trap '' HUP TERM; sleep 98767\" &); sleep 98767";
+    let mut client = ground.kept_running(&[&bash, "-c", script])?;
+    let (_, session) = ground.running().with_context(|| client.log())?;
+    let sleeping = || family(session).into_iter().filter(|pid| name(*pid) == "sleep").collect::<Vec<_>>();
+    let inside = until("what runs inside", SOON, || Ok(<[i32; 2]>::try_from(sleeping()).ok()))?;
+    let monitor = children(session).into_iter().find(|pid| name(*pid) == "elevon-monitor");
+    kill(monitor.context("a monitor")?);
+    for process in inside {
+        gone(process, SOON)?;
+    }
+    gone(session, SOON)?;
+    client.exit(SOON)?.expect(137);
+    ground.recorded(&[("launch.started", "")])?;
+    Ok("two processes, and the session, which told its client".into())
 }
 
 fn links_lead_no_contained_program_out(ground: &mut Ground) -> Result<String> {

@@ -26,7 +26,6 @@ crate::cases! {
     Shared a_program_that_stops_its_session_is_revoked_all_the_same,
     Shared a_client_that_floods_its_session_is_revoked_all_the_same,
     Shared a_client_that_hangs_on_is_revoked_all_the_same,
-    Shared a_killed_monitor_ends_its_program,
     Shared a_client_cannot_lengthen_a_grant,
     Shared a_right_taken_back_while_its_launch_is_held_up_starts_nothing,
     Shared a_program_that_cannot_be_ended_holds_up_nobody_else,
@@ -138,8 +137,8 @@ fn a_program_that_leaves_its_control_group_ends_on_time(ground: &mut Ground) -> 
     Ok(seen)
 }
 
-/// The session, as a descendant of the monitor finds it.
-const SESSION: &str = "session=$(awk '/^PPid/{print $2}' /proc/$PPID/status); ";
+/// The session, as its program finds it.
+const SESSION: &str = "session=$PPID; ";
 
 fn a_program_that_kills_its_session_ends_with_it(ground: &mut Ground) -> Result<String> {
     let script = format!(
@@ -228,20 +227,6 @@ fn a_client_that_hangs_on_is_revoked_all_the_same(ground: &mut Ground) -> Result
     ensure!(took < 5_000, "the revocation was told of {took} ms later");
     ground.recorded(&[("launch.started", ""), ("launch.ended", "revoked")])?;
     Ok(format!("told of after {took} ms"))
-}
-
-fn a_killed_monitor_ends_its_program(ground: &mut Ground) -> Result<String> {
-    // A monitor that dies before it has told of the program takes it along at once.
-    let mut doomed = Doomed::start(ground, 6, "trap '' HUP TERM; (sleep 1; kill -9 $PPID) & beat")?;
-    let session = doomed.session;
-    let last = doomed.stopped(Duration::from_secs(20))?;
-    ensure!(last <= doomed.end + LATE, "it lived {} ms past its end", last - doomed.end);
-    gone(session, SOON)?;
-    doomed.client.exit(SOON)?;
-    ensure!(children(session).is_empty());
-    let seen = format!("{} ms from the end", last - doomed.end);
-    ground.recorded(&[("launch.started", ""), ("launch.ended", "expired")])?;
-    Ok(seen)
 }
 
 fn a_client_cannot_lengthen_a_grant(ground: &mut Ground) -> Result<String> {

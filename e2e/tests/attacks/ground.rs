@@ -297,7 +297,7 @@ impl Ground {
             Ok(self.fresh()?.into_iter().rfind(|event| event.kind == "launch.started"))
         })?;
         let id = started.data["launch"].as_str().unwrap_or_default().to_owned();
-        let file = self.site.tree.join(format!("elevator/launches/{id}.json"));
+        let file = self.site.launches().join(format!("{id}.json"));
         let session = until("its session to be on file", SOON, || {
             let launch: Value =
                 serde_json::from_slice(&fs::read(&file).unwrap_or_default()).unwrap_or_default();

@@ -69,7 +69,7 @@ fn orders_and_outcomes_cannot_be_laid_by_users(ground: &mut Ground) -> Result<St
     let mut running =
         ground.left_running(&[&ground.path("free/probe"), "--hold", &go_on.to_string_lossy()])?;
     let (started, session) = ground.running()?;
-    let launches = ground.site.tree.join("elevator/launches");
+    let launches = ground.site.launches();
     let id = started.data["launch"].as_str().unwrap_or_default();
     let script = format!(
         "echo '{{\"reason\":\"expired\",\"grace\":0}}' >{0}/{id}.order; ln -s /etc/passwd {0}/{id}.outcome; \

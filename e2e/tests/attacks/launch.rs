@@ -523,9 +523,8 @@ fn the_same_user_cannot_touch_what_runs(ground: &mut Ground) -> Result<String> {
     let mut running =
         ground.left_running(&[&ground.path("free/probe"), "--hold", &until_file.to_string_lossy()])?;
     let (_, session) = ground.running()?;
-    let monitor = until("its monitor", SOON, || Ok(elevon_e2e::process::children(session).first().copied()))?;
-    let program = until("its program", SOON, || Ok(elevon_e2e::process::children(monitor).first().copied()))?;
-    for pid in [session, monitor, program] {
+    let program = until("its program", SOON, || Ok(elevon_e2e::process::children(session).first().copied()))?;
+    for pid in [session, program] {
         let script = format!(
             "kill -STOP {pid}; kill -9 {pid}; cat /proc/{pid}/environ; ls /proc/{pid}/fd; cat /proc/{pid}/mem; \
              echo x >/proc/{pid}/mem; strace -p {pid} -o /dev/null & sleep 0.1; kill $!; $A steal {pid}"
@@ -543,7 +542,7 @@ fn the_same_user_cannot_touch_what_runs(ground: &mut Ground) -> Result<String> {
     running.exit(SOON)?.expect(0);
     fs::remove_file(until_file)?;
     ground.recorded(&[("launch.started", "")])?;
-    Ok("no signal, trace, memory or descriptor of session, monitor and program".into())
+    Ok("no signal, trace, memory or descriptor of session and program".into())
 }
 
 fn durations_that_are_none_are_refused(ground: &mut Ground) -> Result<String> {

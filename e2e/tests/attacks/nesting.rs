@@ -100,7 +100,7 @@ fn refused_origin(ground: &Ground) -> Result<Value> {
 
 /// The launch as the elevator has it on file.
 fn on_file(ground: &Ground, launch: &Event) -> Result<Value> {
-    let file = ground.site.tree.join(format!("elevator/launches/{}.json", launch.text("/launch")));
+    let file = ground.site.launches().join(format!("{}.json", launch.text("/launch")));
     Ok(serde_json::from_slice(&fs::read(&file).with_context(|| file.display().to_string())?)?)
 }
 

@@ -29,7 +29,7 @@ fn keep(ground: &Ground) -> Result<Wall> {
 /// Until when a launch goes on, by the clock that counts.
 fn deadline(ground: &Ground, launch: &Lasting) -> Result<i64> {
     let id = launch.started["launch"].as_str().context("a launch")?;
-    let file = fs::read(ground.site.tree.join(format!("elevator/launches/{id}.json")))?;
+    let file = fs::read(ground.site.launches().join(format!("{id}.json")))?;
     let launch: Value = serde_json::from_slice(&file)?;
     launch["deadline"].as_i64().context("a deadline")
 }

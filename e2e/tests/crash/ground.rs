@@ -141,7 +141,7 @@ pub(crate) enum Part {
     Elevator,
     Spawner,
     Session,
-    Monitor,
+    Program,
     Client,
 }
 
@@ -153,7 +153,7 @@ impl Part {
             Self::Elevator => "elevator",
             Self::Spawner => "spawner",
             Self::Session => "session",
-            Self::Monitor => "monitor",
+            Self::Program => "program",
             Self::Client => "client",
         }
     }
@@ -176,16 +176,16 @@ impl Ground {
 
     /// The session of the launch that is on file; there is one more, which waits for the next launch.
     pub(crate) fn session(&self) -> Option<i32> {
-        let files = fs::read_dir(self.state().join("launches")).ok()?.flatten().map(|entry| entry.path());
+        let files = fs::read_dir(self.site.launches()).ok()?.flatten().map(|entry| entry.path());
         let mut launches = files.filter(|path| path.extension().is_some_and(|ending| ending == "json"));
         let launch: Value = serde_json::from_slice(&fs::read(launches.next()?).ok()?).ok()?;
         let session = i32::try_from(launch["session"]["pid"].as_i64()?).ok()?;
         (name(session) == "elevon-session").then_some(session)
     }
 
-    /// Its monitor.
-    pub(crate) fn monitor(&self) -> Option<i32> {
-        children(self.session()?).into_iter().find(|pid| name(*pid) == "elevon-monitor")
+    /// The process of its program, which is or becomes that.
+    pub(crate) fn program(&self) -> Option<i32> {
+        children(self.session()?).into_iter().next()
     }
 
     /// What a service manager does: whatever has ended is started again.

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use elevon_e2e::clock::{SOON, Stopwatch, now, until, until_true};
 use elevon_e2e::corpus::Case;
 use elevon_e2e::journal::Event;
-use elevon_e2e::process::{children, gone, kill};
+use elevon_e2e::process::{gone, kill};
 use elevon_e2e::watch::Watch;
 
 use crate::ground::{Ground, Kind, Part};
@@ -88,7 +88,7 @@ impl Step {
     /// Lets the story come to this step, and gives back at that very moment.
     pub(crate) fn reach(self, ground: &Ground, story: &mut Story) -> Result<()> {
         let state = ground.state();
-        let (launches, journal) = (state.join("launches"), state.join("journal"));
+        let (launches, journal) = (ground.site.launches(), state.join("journal"));
         let server = ground.site.tree.join("server");
         let is_log = |name: &str| Ok(name.ends_with("-wal"));
         match self {
@@ -139,10 +139,7 @@ impl Step {
             Self::Session => {
                 story.is_asked(ground)?;
                 story.approve(ground)?;
-                until("the program's process", SOON, || {
-                    Ok(ground.monitor().and_then(|monitor| children(monitor).first().copied()))
-                })
-                .map(drop)
+                until("the program's process", SOON, || Ok(ground.program())).map(drop)
             }
             Self::Running => story.is_run(ground),
             Self::Expiry => {
@@ -222,9 +219,9 @@ impl Part {
             }
             Self::Session => {
                 strike_if_there(story, || ground.session())?;
-                until_true("its tree to be gone with it", SOON, || ground.monitor().is_none())
+                until_true("its tree to be gone with it", SOON, || ground.program().is_none())
             }
-            Self::Monitor => strike_if_there(story, || ground.monitor()),
+            Self::Program => strike_if_there(story, || ground.program()),
         }
     }
 }
@@ -241,7 +238,7 @@ fn strike_if_there(story: &mut Story, look: impl Fn() -> Option<i32>) -> Result<
 }
 
 pub(crate) fn cases() -> Vec<Case<Ground>> {
-    use Part::{Agent, Client, Elevator, Monitor, Server, Session, Spawner};
+    use Part::{Agent, Client, Elevator, Program, Server, Session, Spawner};
     let steps = [
         Step::Request,
         Step::RequestRecorded,
@@ -263,8 +260,8 @@ pub(crate) fn cases() -> Vec<Case<Ground>> {
     let mut cases = Vec::new();
     for step in steps {
         let parts: &[Part] = match step {
-            Step::Session => &[Server, Agent, Elevator, Spawner, Session, Monitor, Client],
-            _ if step.is_running() => &[Server, Agent, Elevator, Spawner, Session, Monitor, Client],
+            Step::Session => &[Server, Agent, Elevator, Spawner, Session, Program, Client],
+            _ if step.is_running() => &[Server, Agent, Elevator, Spawner, Session, Program, Client],
             Step::Launch | Step::LaunchRecorded => &[Server, Agent, Elevator, Spawner, Client],
             _ => &[Server, Agent, Elevator, Client],
         };

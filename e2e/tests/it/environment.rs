@@ -111,7 +111,7 @@ fn nothing_else_of_the_caller_gets_in() -> Result<()> {
     assert_eq!(seen["personality"], "00000000");
     assert_eq!(seen["terminal"], Value::Null);
     // Its own session, its own process group: no job of the caller's shell.
-    assert_eq!(seen["session"], seen["parent"], "the monitor leads its session");
+    assert_eq!(seen["session"], seen["parent"], "its session leads the terminal session, too");
     assert_eq!(seen["process_group"], seen["pid"]);
     Ok(())
 }

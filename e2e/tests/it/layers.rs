@@ -66,8 +66,8 @@ fn child(of: i32, called: &str) -> Result<i32> {
     .map(|[child]| child)
 }
 
-/// One session is made ahead of the launch that will need it, with a monitor and a process for the program: what is dead of them is
-/// replaced, and none of them outlives the elevator.
+/// One session is made ahead of the launch that will need it, with a process for the program: what is dead of them is replaced, and
+/// none of them outlives the elevator.
 #[test]
 fn what_is_made_ahead_is_replaced_when_it_dies_and_ends_with_the_elevator() -> Result<()> {
     let mut scene = Scene::set()?;
@@ -75,11 +75,10 @@ fn what_is_made_ahead_is_replaced_when_it_dies_and_ends_with_the_elevator() -> R
     let spawner = child(elevator.as_raw_nonzero().get(), "elevon-spawner")?;
     let ahead = || {
         let session = child(spawner, "elevon-session")?;
-        let monitor = child(session, "elevon-monitor")?;
-        anyhow::Ok([session, monitor, child(monitor, "elevon-program")?])
+        anyhow::Ok([session, child(session, "elevon-program")?])
     };
     // The session of a launch is gone when the launch is taken in.
-    let launches = scene.site.tree.join("elevator/launches");
+    let launches = scene.site.launches();
     let until_over = || {
         until_true("the launch to be over", SOON, || {
             fs::read_dir(&launches).is_ok_and(|mut files| files.next().is_none())
@@ -87,31 +86,22 @@ fn what_is_made_ahead_is_replaced_when_it_dies_and_ends_with_the_elevator() -> R
     };
     let kill =
         |process| kill_process(Pid::from_raw(process).context("a process")?, Signal::KILL).context("killed");
-    let [session, monitor, program] = ahead()?;
+    let [session, program] = ahead()?;
     kill(session)?;
-    for process in [session, monitor, program] {
+    for process in [session, program] {
         gone(process, SOON)?;
     }
     scene.elevated(&["true"], b"")?.expect(0);
     until_over()?;
-    let [_, _, program] = ahead()?;
+    let [_, program] = ahead()?;
     kill(program)?;
     scene.elevated(&["true"], b"")?.expect(0);
     until_over()?;
-    let [_, monitor, program] = ahead()?;
-    kill(monitor)?;
-    gone(monitor, SOON)?;
-    let trace = scene.site.tree.join("trace");
-    let touched = scene.elevated(&["touch", trace.to_str().context("a path")?], b"")?;
-    touched.expect(126).says("its monitor died");
-    until_over()?;
-    gone(program, SOON)?;
-    assert!(!trace.exists(), "what was said not to start ran");
-    let [session, monitor, program] = ahead()?;
+    let [session, program] = ahead()?;
     let cgroups = scene.site.cgroup().context("a control group")?.join("elevon");
     assert!(cgroups.exists());
     scene.site.elevator.take().context("it runs")?.kill()?;
-    for process in [session, monitor, program] {
+    for process in [session, program] {
         gone(process, SOON)?;
     }
     until_true("their control groups to be gone", SOON, || !cgroups.exists())

@@ -23,7 +23,7 @@ use crate::holdings::Taken;
 use crate::launch::display::Shown;
 use crate::launch::gate::{self, Gate};
 use crate::launch::limits::{self, Limited};
-use crate::launch::{Descriptors, Order, Plan, ProgramKind, containment, environment};
+use crate::launch::{Descriptors, Given, Order, Plan, ProgramKind, containment, environment};
 use crate::launches::{Ended, Groups, Launch};
 use crate::measure::{Caller, Measured, Program, ScriptSource};
 use crate::spawner::Ready;
@@ -199,14 +199,14 @@ impl Attempted<'_> {
         };
         let (gate, waits) = gate::make().map_err(|error| error.to_string())?;
         let [input, output, error] = self.standard.each_ref().map(|fd| copy(fd.as_fd()));
-        let descriptors = Descriptors {
-            client: copy(line.socket())?,
+        let given = Given {
             directory: copy(self.directory.as_fd())?,
             standard: [input?, output?, error?],
             program,
             gate: waits,
             script,
         };
+        let descriptors = Descriptors { client: copy(line.socket())?, given };
         let display = self.elevator.launches.display(launch.launch);
         let mut environment = environment::checked(&self.run.environment);
         environment.extend(self.display(line, &kept, &display)?);

@@ -16,7 +16,7 @@ use elevon_policy::lists::RunsAs;
 use elevon_policy::time::Span;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Access, access};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, wait};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::time::Timespec;
 
 use super::{credentials, filter, landlock, limits};
@@ -196,17 +196,6 @@ pub(crate) fn signal_descendants(of: Pid, signal: Signal) {
         {
             // It may have ended meanwhile.
             let _ = pidfd_send_signal(process, signal);
-        }
-    }
-}
-
-/// Takes in the children that have ended; whether any child, and so any descendant, is left.
-pub(crate) fn has_children() -> bool {
-    loop {
-        match wait(WaitOptions::NOHANG) {
-            Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
-            Ok(None) => return true,
-            Err(_) => return false,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A launch, from the plan the elevator makes to the program that runs.
 
+pub(crate) mod child;
 pub(crate) mod containment;
 pub(crate) mod credentials;
 pub(crate) mod display;
@@ -13,6 +14,7 @@ pub(crate) mod step;
 pub(crate) mod terminal;
 pub(crate) mod view;
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -79,15 +81,10 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Whether a monitor that was made ahead in this cgroup, where it is in one, is of no use to it: it has namespaces, or cgroups,
+    /// Whether the process that was forked ahead in this cgroup, where it is in one, is of use to it: it has no namespaces and no cgroup
     /// of its own.
-    pub(crate) fn wants_own_monitor(&self, ahead: Option<&Path>) -> bool {
-        self.inside.is_some() || self.cgroup.as_deref() != ahead || !self.limits.is_empty()
-    }
-
-    /// Whether the process that was forked ahead becomes the program: it has no terminal, and could not be admitted.
-    pub(crate) fn fits_ahead(&self, terminal: bool) -> bool {
-        self.inside.is_none() && !terminal && !self.is_one_process()
+    pub(crate) fn fits_ahead(&self, ahead: Option<&Path>) -> bool {
+        self.inside.is_none() && self.cgroup.as_deref() == ahead
     }
 
     /// Whether the session admits one execution, and no other.
@@ -105,7 +102,7 @@ pub(crate) struct Account {
     pub(crate) shell: OsText,
 }
 
-/// What is executed; the descriptors are [`Descriptors::program`] and [`Descriptors::script`].
+/// What is executed; the descriptors are [`Given::program`] and [`Given::script`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum ProgramKind {
     /// The program's own descriptor.
@@ -116,26 +113,33 @@ pub(crate) enum ProgramKind {
         interpreter: OsText,
         /// What the script's first line adds.
         argument: Option<OsText>,
-        /// The script's trusted path; none for the sealed copy behind [`Descriptors::script`].
+        /// The script's trusted path; none for the sealed copy behind [`Given::script`].
         path: Option<OsText>,
     },
 }
 
 impl ProgramKind {
-    /// Whether there is a [`Descriptors::script`].
+    /// Whether there is a [`Given::script`].
     pub(crate) fn is_sealed_script(&self) -> bool {
         matches!(self, Self::Script { path: None, .. })
     }
 }
 
-/// The descriptors of a launch, in the order in which they travel.
+/// The descriptors of a launch.
 #[derive(Debug)]
 pub(crate) struct Descriptors {
     /// The conversation with the client.
     pub(crate) client: OwnedFd,
+    /// What its program is started with.
+    pub(crate) given: Given,
+}
+
+/// The descriptors that a program is started with, in the order in which they travel.
+#[derive(Debug)]
+pub(crate) struct Given {
     /// The working directory.
     pub(crate) directory: OwnedFd,
-    /// Standard input, output and error, as the client has them.
+    /// Standard input, output and error.
     pub(crate) standard: [OwnedFd; 3],
     /// What is executed.
     pub(crate) program: OwnedFd,
@@ -146,27 +150,42 @@ pub(crate) struct Descriptors {
 }
 
 impl Descriptors {
+    /// In the order in which they travel.
+    pub(crate) fn borrow(&self) -> Vec<BorrowedFd<'_>> {
+        [vec![self.client.as_fd()], self.given.borrow()].concat()
+    }
+
+    /// What came along with this plan.
+    pub(crate) fn take(fds: Vec<OwnedFd>, plan: &Plan) -> io::Result<Self> {
+        let mut fds = fds.into_iter();
+        Ok(Self { client: fds.next().ok_or_else(missing)?, given: Given::take(&mut fds, plan)? })
+    }
+}
+
+impl Given {
     /// In order.
     pub(crate) fn borrow(&self) -> Vec<BorrowedFd<'_>> {
-        let first = [self.client.as_fd(), self.directory.as_fd()];
         let standard = self.standard.iter().map(AsFd::as_fd);
         let last = [self.program.as_fd(), self.gate.as_fd()];
         let last = last.into_iter().chain(self.script.as_ref().map(AsFd::as_fd));
-        first.into_iter().chain(standard).chain(last).collect()
+        [self.directory.as_fd()].into_iter().chain(standard).chain(last).collect()
     }
 
-    /// From the order in which they travelled; `None` when some are missing.
-    pub(crate) fn take(fds: Vec<OwnedFd>) -> Option<Self> {
-        let mut fds = fds.into_iter();
-        Some(Self {
-            client: fds.next()?,
-            directory: fds.next()?,
-            standard: [fds.next()?, fds.next()?, fds.next()?],
-            program: fds.next()?,
-            gate: fds.next()?,
-            script: fds.next(),
+    /// The first of those that came along with this plan.
+    pub(crate) fn take(fds: &mut impl Iterator<Item = OwnedFd>, plan: &Plan) -> io::Result<Self> {
+        let mut next = || fds.next().ok_or_else(missing);
+        Ok(Self {
+            directory: next()?,
+            standard: [next()?, next()?, next()?],
+            program: next()?,
+            gate: next()?,
+            script: plan.program.is_sealed_script().then(&mut next).transpose()?,
         })
     }
+}
+
+fn missing() -> io::Error {
+    io::Error::other("some descriptors of the launch are missing")
 }
 
 /// Tells a session to end its tree before the deadline: written to `ID.order`, announced by SIGUSR1.

@@ -10,11 +10,11 @@ use rustix::fs::Mode;
 use rustix::process::{Pid, fchdir, setpgid, umask};
 use rustix::termios::tcsetpgrp;
 
+use super::child::Word;
 use super::step::{Doing, Failed, NotStarted};
 use super::view::View;
-use super::{Plan, ProgramKind, credentials, environment, filter, gate, landlock};
+use super::{Given, Plan, ProgramKind, credentials, environment, filter, gate, landlock};
 use crate::connection::Connection;
-use crate::monitor::FromMonitor;
 use crate::syscall;
 
 /// What a program is started with.
@@ -22,20 +22,23 @@ use crate::syscall;
 pub(crate) struct Start<'a> {
     /// The plan.
     pub(crate) plan: &'a Plan,
-    /// The working directory.
-    pub(crate) directory: BorrowedFd<'a>,
-    /// Standard input, output and error.
-    pub(crate) standard: [BorrowedFd<'a>; 3],
-    /// What is executed.
-    pub(crate) program: BorrowedFd<'a>,
-    /// The gate that it waits at.
-    pub(crate) gate: BorrowedFd<'a>,
-    /// The sealed copy of a script.
-    pub(crate) script: Option<BorrowedFd<'a>>,
+    /// What came along with it.
+    pub(crate) given: &'a Given,
     /// What it sees, where it is contained.
     pub(crate) view: Option<&'a View>,
-    /// The line to the session, which admits one execution where it may start no other program.
-    pub(crate) session: &'a Connection,
+    /// The line to whoever forked its process.
+    pub(crate) line: &'a Connection,
+}
+
+impl Start<'_> {
+    /// From inside, where there is such a thing: what was held from outside leads around the view.
+    fn directory(&self) -> BorrowedFd<'_> {
+        self.view.map_or(&self.given.directory, |view| &view.directory).as_fd()
+    }
+
+    fn program(&self) -> BorrowedFd<'_> {
+        self.view.and_then(|view| view.program.as_ref()).unwrap_or(&self.given.program).as_fd()
+    }
 }
 
 /// Takes its place in the program's session: a group of its own, in front of this terminal where it starts there, and every
@@ -61,18 +64,20 @@ fn execute(start: &Start<'_>) -> Result<Infallible, NotStarted> {
     let argv = prepare(start).during("prepare its start")?;
     let environment = environment::build(start.plan);
     keep(start)?;
-    match gate::is_opened(start.gate, start.plan.deadline).during("wait for its record")? {
-        true => Err(Failed::new("execute it", &syscall::execute(start.program, &argv, &environment)).into()),
+    match gate::is_opened(start.given.gate.as_fd(), start.plan.deadline).during("wait for its record")? {
+        true => {
+            Err(Failed::new("execute it", &syscall::execute(start.program(), &argv, &environment)).into())
+        }
         false => Err(NotStarted::CalledOff),
     }
 }
 
 fn prepare(start: &Start<'_>) -> io::Result<Vec<CString>> {
     credentials::keep_login(start.plan.login);
-    fchdir(start.directory)?;
+    fchdir(start.directory())?;
     umask(Mode::from_raw_mode(start.plan.umask & 0o777));
     let mut safe: Vec<OwnedFd> = Vec::new();
-    for fd in start.standard {
+    for fd in &start.given.standard {
         // Out of the way of 0, 1 and 2, whatever number they have now.
         safe.push(rustix::io::fcntl_dupfd_cloexec(fd, 10)?);
     }
@@ -100,7 +105,7 @@ fn keep(start: &Start<'_>) -> Result<(), Failed> {
         let filter = filter::one_process().during(doing)?;
         let listener = syscall::filter_calls(&filter, true).during(doing)?;
         let listener = listener.ok_or(io::ErrorKind::Unsupported).during(doing)?;
-        let sent = start.session.send_with(&FromMonitor::Asks, &[listener.as_fd()]);
+        let sent = start.line.send_with(&Word::Asks, &[listener.as_fd()]);
         sent.map_err(|error| Failed::new(doing, &error))?;
     }
     Ok(())
@@ -111,10 +116,10 @@ fn argv(start: &Start<'_>) -> io::Result<Vec<CString>> {
     let vector: Vec<OsText> = match &start.plan.program {
         ProgramKind::Binary => given.cloned().collect(),
         ProgramKind::Script { interpreter, argument, path } => {
-            let script = match (path, start.script) {
+            let script = match (path, &start.given.script) {
                 (Some(path), _) => path.clone(),
                 (None, Some(sealed)) => {
-                    let number = syscall::keep_open(sealed, 3)?;
+                    let number = syscall::keep_open(sealed.as_fd(), 3)?;
                     OsText::from(format!("/proc/self/fd/{number}").as_str())
                 }
                 (None, None) => return Err(io::Error::other("neither path nor copy of the script arrived")),

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use elevon_wire::conversation::WindowSize;
-use rustix::fs::{Mode, OFlags, fchmod, fcntl_getfl, fcntl_setfl, openat};
+use rustix::fs::{FileType, Mode, OFlags, fchmod, fcntl_getfl, fcntl_setfl, fstat, openat};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{OptionalActions, Winsize, isatty, tcgetattr, tcsetattr, tcsetwinsize};
 
@@ -47,6 +47,14 @@ pub(crate) fn for_launch(
     }
     fcntl_setfl(&master, fcntl_getfl(&master)? | OFlags::NONBLOCK)?;
     Ok(Some(Terminal { master, slave }))
+}
+
+/// Whether a program gets its terminal at once. One that reads from a terminal and writes into a pipe stands at the head of a
+/// pipeline, whose end (a pager) may want the terminal: it gets its own when it first reads from it.
+pub(crate) fn starts_in_front(standard: &[OwnedFd; 3]) -> bool {
+    let [input, output, _] = standard;
+    let pipe = fstat(output).is_ok_and(|facts| FileType::from_raw_mode(facts.st_mode) == FileType::Fifo);
+    !isatty(input) || !pipe
 }
 
 /// Tells a terminal its size; the kernel tells its foreground processes.

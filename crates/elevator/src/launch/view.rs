@@ -157,7 +157,7 @@ pub(crate) fn handed_over(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
             seek(&again, SeekFrom::Start(seek(fd, SeekFrom::Current(0))?))?;
             Ok(again)
         }
-        // The monitor puts the program's own in its place.
+        // The session puts the program's own in its place.
         FileType::CharacterDevice if isatty(fd) => fd.try_clone_to_owned(),
         FileType::CharacterDevice if HARMLESS.contains(&(major(facts.st_rdev), minor(facts.st_rdev))) => {
             reopened(fd, flags & OFlags::RWMODE, MountAttrFlags::MOUNT_ATTR_NOSUID)

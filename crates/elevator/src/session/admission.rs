@@ -2,29 +2,28 @@
 //! Whatever it makes of its descriptors or its memory after that, it is asked for again, and refused (`seccomp_unotify(2)`).
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
 use super::Session;
-use crate::connection::Connection;
-use crate::monitor::FromMonitor;
+use crate::launch::child::Word;
 use crate::syscall;
 
 impl Session {
-    /// Lets the program that is about to start do so. Only the monitor's child holds the other end yet, and has one thread: what
-    /// asks first is what we made it ask.
-    pub(super) fn admit(&mut self) {
-        let asks = self.monitor.as_mut().and_then(|monitor| monitor.take_descriptors().pop());
+    /// Lets the program that is about to start do so. Only its process holds the other end yet, and has one thread: what asks
+    /// first is what we made it ask.
+    fn admit(&mut self, asks: Option<OwnedFd>) {
         let Some(asks) = asks else {
             return self.give_up("nothing came to admit its start by");
         };
         let admitted = match is_asking(asks.as_fd(), None) {
             Ok(true) => syscall::call_asked_about(asks.as_fd())
                 .and_then(|call| syscall::answer_call(asks.as_fd(), call, true)),
-            Ok(false) => Err(io::ErrorKind::UnexpectedEof.into()),
+            // It ended in place of asking: its next word says why.
+            Ok(false) => return,
             Err(error) => Err(error),
         };
         match admitted {
@@ -49,12 +48,12 @@ impl Session {
         }
     }
 
-    /// The monitor's first word about the program, after it was admitted where it has to be.
-    pub(super) fn first_word(&mut self) -> Option<FromMonitor> {
+    /// The first word about the program, after it was admitted where it has to be.
+    pub(super) fn first_word(&mut self) -> Option<Word> {
         loop {
-            let word = self.monitor.as_mut().map(Connection::receive::<FromMonitor>)?.ok()?;
+            let (word, asks) = self.program.as_mut()?.first_word()?;
             match word {
-                FromMonitor::Asks if self.asks.is_none() => self.admit(),
+                Word::Asks if self.asks.is_none() => self.admit(asks),
                 word => return Some(word),
             }
         }

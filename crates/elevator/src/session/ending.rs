@@ -34,8 +34,9 @@ pub(super) enum Stage {
 
 impl Session {
     pub(super) fn take_signals(&mut self) -> io::Result<()> {
-        // Children are looked after in the loop; any other signal means: look for an order.
+        // What they say is read from the children themselves, and from an order.
         let _ = rustix::io::read(&self.signals, &mut [0; 1024]);
+        self.take_in_children();
         let path = self.plan.folder.join(format!("{}.order", self.plan.launch));
         let Ok(Some(order)) = files::read_json::<Order>(&path) else {
             return Ok(());
@@ -54,10 +55,10 @@ impl Session {
         self.take_alarm()
     }
 
-    /// Whether the program has ended by itself, and left nothing but its monitor, which ends next.
+    /// Whether the program has ended by itself, and left nothing but its monitor, where it had one: that ends next.
     fn is_over(&self) -> bool {
-        let monitor = self.process.as_raw_nonzero().get();
-        self.exit.is_some() && containment::descendants(getpid()).into_iter().all(|pid| pid == monitor)
+        let monitor = self.monitor.map(|monitor| monitor.as_raw_nonzero().get());
+        self.exit.is_some() && containment::descendants(getpid()).into_iter().all(|pid| Some(pid) == monitor)
     }
 
     /// Goes as far towards the end as the time has come for.

@@ -3,9 +3,9 @@
 
 mod admission;
 mod ending;
+mod program;
 mod relay;
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -15,17 +15,18 @@ use elevon_policy::time::Span;
 use elevon_wire::conversation::{Refused, ToClient};
 use elevon_wire::frame::MESSAGE_LIMIT;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, wait};
+use rustix::process::{Pid, WaitOptions, WaitStatus, getpid, set_child_subreaper, wait, waitpid};
 use rustix::time::{TimerfdClockId, TimerfdFlags, Timespec, timerfd_create};
 
 use self::ending::{Stage, first_stage};
+use self::program::{Ahead, Begun, Program};
 use self::relay::HELD;
 use crate::clock::Uptime;
 use crate::connection::{Connection, Lost};
 use crate::files;
+use crate::launch::child::Word;
 use crate::launch::step::NotStarted;
-use crate::launch::{Descriptors, Outcome, Plan, containment, limits, terminal, view};
-use crate::monitor::{FromMonitor, Monitor};
+use crate::launch::{Descriptors, Outcome, Plan, containment, limits};
 use crate::spawner;
 use crate::syscall;
 
@@ -44,8 +45,7 @@ pub(crate) fn run(line: OwnedFd, cgroup: Option<PathBuf>) -> ! {
 /// A session before its launch.
 struct Prepared {
     line: Connection,
-    cgroup: Option<PathBuf>,
-    monitor: Monitor,
+    ahead: Ahead,
     signals: OwnedFd,
 }
 
@@ -56,64 +56,24 @@ impl Prepared {
         set_child_subreaper(Some(getpid()))?;
         let signals =
             syscall::signal_descriptor(&[libc::SIGCHLD, libc::SIGUSR1, libc::SIGTERM, libc::SIGINT])?;
-        // The monitor is in its cgroup from the first instruction, and so is what it forks.
-        let folder = cgroup.as_ref().map(File::open).transpose()?;
-        let fork = || folder.as_ref().map_or_else(syscall::fork, |folder| syscall::fork_into(folder.as_fd()));
-        let monitor = Monitor::make(fork, true)?;
-        Ok(Self { line: Connection::new(line, spawner::LIMIT, None), cgroup, monitor, signals })
+        let ahead = Ahead::make(cgroup)?;
+        Ok(Self { line: Connection::new(line, spawner::LIMIT, None), ahead, signals })
     }
 
     /// Until the launch is over, or there will be none.
     fn serve(mut self) -> io::Result<()> {
         match self.line.receive::<Plan>() {
             Ok(plan) => {
-                let descriptors = Descriptors::take(self.line.take_descriptors());
-                let descriptors = descriptors
-                    .ok_or_else(|| io::Error::other("some descriptors of the launch are missing"))?;
-                let Self { monitor, signals, cgroup, .. } = self;
-                let monitor = match plan.wants_own_monitor(cgroup.as_deref()) {
-                    true => make_another(&plan, cgroup, monitor)?,
-                    false => monitor,
-                };
-                Session::start(plan, descriptors, monitor, signals)?.watch()
+                let descriptors = Descriptors::take(self.line.take_descriptors(), &plan)?;
+                Session::start(plan, descriptors, self.ahead, self.signals)?.watch()
             }
-            Err(Lost::Closed) => self.dismiss(),
+            Err(Lost::Closed) => {
+                self.ahead.dismiss();
+                Ok(())
+            }
             Err(lost) => Err(io::Error::other(lost)),
         }
     }
-
-    /// Nothing was launched: leaves nothing behind.
-    fn dismiss(self) -> io::Result<()> {
-        let Self { monitor, cgroup, .. } = self;
-        drop(monitor);
-        while wait(WaitOptions::empty()).is_ok() {}
-        if let Some(cgroup) = &cgroup {
-            containment::remove_cgroup(cgroup);
-        }
-        containment::forget_cgroups();
-        Ok(())
-    }
-}
-
-/// Another monitor takes the place of the one that was made ahead.
-fn make_another(plan: &Plan, ahead: Option<PathBuf>, monitor: Monitor) -> io::Result<Monitor> {
-    drop(monitor);
-    let folder = plan.cgroup.as_ref().map(File::open).transpose()?;
-    let fork = || match (plan.inside.is_some(), &folder) {
-        (true, folder) => syscall::fork_apart(folder.as_ref().map(AsFd::as_fd)),
-        (false, Some(folder)) => syscall::fork_into(folder.as_fd()),
-        (false, None) => syscall::fork(),
-    };
-    let monitor = Monitor::make(fork, false)?;
-    // It waits for the plan, and has started nothing yet.
-    for cgroup in &plan.limits {
-        limits::enter(cgroup, monitor.process.as_raw_nonzero().get())?;
-    }
-    if let Some(ahead) = ahead.filter(|ahead| plan.cgroup.as_ref() != Some(ahead)) {
-        containment::wait_until_empty(&ahead, Span::from_secs(1))?;
-        containment::remove_cgroup(&ahead);
-    }
-    Ok(monitor)
 }
 
 struct Session {
@@ -127,9 +87,10 @@ struct Session {
     master: Option<OwnedFd>,
     /// What is still to be typed.
     typed: Vec<u8>,
-    monitor: Option<Connection>,
+    /// The program, until it has ended or is given up.
+    program: Option<Program>,
     /// The monitor's process, which may outlive what there is to hear of it for a moment.
-    process: Pid,
+    monitor: Option<Pid>,
     /// Where the program asks whether it may execute, if it has to.
     asks: Option<OwnedFd>,
     signals: OwnedFd,
@@ -150,39 +111,26 @@ struct Session {
 }
 
 impl Session {
-    /// Makes the terminal, and has the program started.
-    fn start(
-        plan: Plan,
-        mut descriptors: Descriptors,
-        mut monitor: Monitor,
-        signals: OwnedFd,
-    ) -> io::Result<Self> {
-        let terminals = plan.inside.as_ref().map(|_| view::terminals()).transpose()?;
-        let terminal =
-            terminal::for_launch(&descriptors.standard, plan.window, terminals.as_ref().map(AsFd::as_fd))?;
-        let slave = terminal.as_ref().map(|terminal| terminal.slave.as_fd());
-        let mut unfit = None;
-        for fd in descriptors.standard.iter_mut().filter(|_| plan.inside.is_some()) {
-            match view::handed_over(fd.as_fd()) {
-                Ok(again) => *fd = again,
-                Err(error) => unfit = Some(error),
-            }
-        }
-        if unfit.is_none() {
-            monitor.begin(&plan, &descriptors, terminals.as_ref().map(AsFd::as_fd), slave);
-        }
-        // The user's own descriptors, the terminal among them, are let go here.
-        let Descriptors { client, gate, .. } = descriptors;
+    /// Has the program's process hear of its launch.
+    fn start(plan: Plan, descriptors: Descriptors, ahead: Ahead, signals: OwnedFd) -> io::Result<Self> {
+        let Descriptors { client, given } = descriptors;
+        // The gate is held until the launch has begun; all else that is the user's, the terminal among it, is let go here.
+        let gate = given.gate.try_clone()?;
         let stage = first_stage(&plan);
         let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        let (begun, failed) = match Begun::make(&plan, given, ahead) {
+            Ok(begun) => (Some(begun), None),
+            Err(error) => (None, Some(error)),
+        };
+        let (mut program, master) = begun.map(|begun| (begun.program, begun.master)).unzip();
         let mut session = Self {
             client: Some(Connection::new(client, MESSAGE_LIMIT, Some(plan.client))),
             outgoing: Vec::new(),
             all_said: false,
-            master: terminal.map(|terminal| terminal.master),
+            master: master.flatten(),
             typed: Vec::new(),
-            monitor: Some(monitor.line),
-            process: monitor.process,
+            monitor: program.as_mut().and_then(|program| program.monitor().map(|monitor| monitor.process)),
+            program,
             asks: None,
             signals,
             timer,
@@ -197,7 +145,7 @@ impl Session {
             plan,
         };
         session.set_alarm()?;
-        if let Some(error) = unfit {
+        if let Some(error) = failed {
             session.give_up(&error.to_string());
         }
         Ok(session)
@@ -206,9 +154,10 @@ impl Session {
     /// Until nothing runs any more and all was said.
     fn watch(mut self) -> io::Result<()> {
         self.begin();
-        self.hear_monitor();
         self.send();
         self.gate = None;
+        self.hear_monitor();
+        self.take_in_children();
         loop {
             let seen = self.wait()?;
             if seen.signals {
@@ -231,38 +180,66 @@ impl Session {
             }
             self.relay_input();
             self.send();
-            if seen.signals || self.monitor.is_none() {
-                let alone = !containment::has_children();
-                self.lingers = alone && self.monitor.is_none() && self.is_populated();
-                if alone && self.monitor.is_none() && !self.lingers {
+            if seen.signals || self.program.is_none() {
+                let alone = !self.take_in_children() && self.program.is_none();
+                self.lingers = alone && self.is_populated();
+                if alone && !self.lingers {
                     return self.finish();
                 }
             }
         }
     }
 
-    /// Waits for the monitor's first word, and passes it on.
+    /// Takes in the program where it is a child that stopped or ended, and all others that ended; whether any child, and so any
+    /// descendant, is left.
+    fn take_in_children(&mut self) -> bool {
+        if let Some(own) = self.program.as_ref().and_then(Program::own)
+            && let Ok(Some((_, status))) = waitpid(Some(own), WaitOptions::NOHANG | WaitOptions::UNTRACED)
+        {
+            self.hear_kernel(status);
+        }
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((of, status))) => {
+                    if self.program.as_ref().and_then(Program::own) == Some(of) {
+                        self.hear_kernel(status);
+                    }
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn hear_kernel(&mut self, status: WaitStatus) {
+        if let Some(word) = Word::of(status) {
+            self.hear(&word);
+        }
+    }
+
+    /// Waits for the first word about the program, and passes it on.
     fn begin(&mut self) {
         if self.ending.is_some() {
             return;
         }
         match self.first_word() {
-            Some(FromMonitor::Started) => self.say(&ToClient::Starting {
+            Some(Word::Started) => self.say(&ToClient::Starting {
                 launch: self.plan.launch,
                 grant: self.plan.grant,
                 end: self.plan.end,
                 terminal: self.master.is_some(),
             }),
-            Some(FromMonitor::NotStarted(NotStarted::Failed(failed))) => self.give_up(&failed.to_string()),
-            Some(FromMonitor::NotStarted(NotStarted::CalledOff)) => self.call_off(),
-            _ => self.give_up("its monitor died"),
+            Some(Word::NotStarted(NotStarted::Failed(failed))) => self.give_up(&failed.to_string()),
+            Some(Word::NotStarted(NotStarted::CalledOff)) => self.call_off(),
+            _ => self.give_up("its process died"),
         }
     }
 
     /// There was no launch: the elevator says so, and nothing is left behind.
     fn call_off(&mut self) {
         self.called_off = true;
-        self.monitor = None;
+        self.program = None;
         self.client = None;
         self.all_said = true;
     }
@@ -274,7 +251,7 @@ impl Session {
         let _ = self.take_alarm();
         let name = self.plan.argv.first().map(|name| name.visible().to_string()).unwrap_or_default();
         self.ending = Some(EndReason::Failed);
-        self.monitor = None;
+        self.program = None;
         self.say(&ToClient::Refused(Refused {
             status: 126,
             reason: None,
@@ -293,7 +270,7 @@ impl Session {
             PollFd::from_borrowed_fd(self.timer.as_fd(), PollFlags::IN),
         ];
         let mut places = [None; 4];
-        let monitor = self.monitor.as_ref().map(|monitor| (monitor.socket(), PollFlags::IN));
+        let monitor = self.program.as_ref().and_then(Program::line).map(|line| (line, PollFlags::IN));
         let master = self.master.as_ref().map(|master| {
             let reads = flags(self.outgoing.len() < HELD, PollFlags::IN);
             (master.as_fd(), reads | flags(!self.typed.is_empty(), PollFlags::OUT))

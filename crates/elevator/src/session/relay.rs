@@ -5,10 +5,12 @@ use std::os::fd::AsFd;
 use elevon_policy::event::{EndReason, Exit};
 use elevon_wire::conversation::{FromClient, ToClient};
 use elevon_wire::frame::{Frame, Kind};
+use rustix::thread::sched_yield;
 
 use super::Session;
+use super::program::Program;
+use crate::launch::child::Word;
 use crate::launch::terminal;
-use crate::monitor::{FromMonitor, ToMonitor};
 
 /// No more than this is held for a side that does not read.
 pub(super) const HELD: usize = 256 << 10;
@@ -31,32 +33,38 @@ const PASSED_ON: [i32; 8] = [
 impl Session {
     /// Takes all that the monitor has said: what came along with the message before does not wake anyone again.
     pub(super) fn hear_monitor(&mut self) {
-        while let Some(monitor) = self.monitor.as_mut() {
-            let message = match monitor.message_at_hand::<FromMonitor>() {
-                Ok(Some(message)) => message,
+        while let Some(monitor) = self.program.as_mut().and_then(Program::monitor) {
+            match monitor.line.message_at_hand() {
+                Ok(Some(word)) => self.hear(&word),
                 Ok(None) => return,
                 Err(_) => {
-                    self.monitor = None;
+                    self.program = None;
                     return self.say_the_end();
                 }
-            };
-            match message {
-                // To a client that does not read it is not told again and again.
-                FromMonitor::Stopped(_) if self.outgoing.len() >= HELD => {}
-                FromMonitor::Stopped(signal) => self.say(&ToClient::Stopped { signal }),
-                FromMonitor::Ended(exit) => {
-                    self.exit = Some(exit);
-                    let monitor = self.monitor.take();
-                    self.relay_output();
-                    // Closing the terminal hangs up on whatever the program left in the foreground.
-                    self.master = None;
-                    self.say_the_end();
-                    self.send();
-                    // It ends when it is let go: not while somebody waits.
-                    drop(monitor);
-                }
-                FromMonitor::Asks | FromMonitor::Started | FromMonitor::NotStarted(_) => {}
             }
+        }
+    }
+
+    /// What became of the program.
+    pub(super) fn hear(&mut self, word: &Word) {
+        match word {
+            // To a client that does not read it is not told again and again.
+            Word::Stopped(_) if self.outgoing.len() >= HELD => {}
+            Word::Stopped(signal) => self.say(&ToClient::Stopped { signal: *signal }),
+            Word::Ended(exit) => {
+                self.exit = Some(*exit);
+                let program = self.program.take();
+                self.relay_output();
+                // Closing the terminal hangs up on whatever the program left in the foreground.
+                self.master = None;
+                self.say_the_end();
+                self.send();
+                // Somebody waits for the client, and for what is left to do here nobody does: it would be in its way on the processor
+                // that they are on, whatever others idle. A monitor ends when it is let go.
+                sched_yield();
+                drop(program);
+            }
+            Word::Asks | Word::Started | Word::NotStarted(_) => {}
         }
     }
 
@@ -72,7 +80,7 @@ impl Session {
     /// there, which is far less than as much again; what it left running may go on writing for ever.
     pub(super) fn relay_output(&mut self) {
         let mut bytes = [0; 16 << 10];
-        let room = if self.monitor.is_none() { 2 * HELD } else { HELD };
+        let room = if self.program.is_none() { 2 * HELD } else { HELD };
         while self.outgoing.len() < room {
             let Some(master) = &self.master else {
                 return;
@@ -146,20 +154,18 @@ impl Session {
                 }
             }
             FromClient::Signal { number } if PASSED_ON.contains(number) => self.pass_on(*number),
-            FromClient::Continue => self.tell_monitor(ToMonitor::Continue),
+            FromClient::Continue => {
+                if let Some(program) = &self.program {
+                    program.go_on();
+                }
+            }
             _ => {}
         }
     }
 
     fn pass_on(&self, signal: i32) {
-        self.tell_monitor(ToMonitor::Signal(signal));
-    }
-
-    fn tell_monitor(&self, message: ToMonitor) {
-        if let Some(monitor) = &self.monitor {
-            // Without waiting, or the two could wait for each other. One that has not heard those before has enough to do, and
-            // as with the kernel's own signals none are queued; one that is gone is heard of in the loop.
-            let _ = monitor.send_some(&Frame::message(&message).encode());
+        if let Some(program) = &self.program {
+            program.pass_on(signal);
         }
     }
 
