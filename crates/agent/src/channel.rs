@@ -25,7 +25,8 @@ const ANSWER_LIMIT: u64 = 1 << 20;
 /// To connect, TLS included.
 const CONNECT: Duration = Duration::from_secs(15);
 
-/// For a whole exchange; a long-poll has its wait on top.
+/// For an answer to begin, and for each piece of it or of a question to come through: on a slow line all of it may take longer. A
+/// long-poll has its wait on top.
 const EXCHANGE: Duration = Duration::from_secs(30);
 
 /// How long an idle connection is kept, so that news leaves without shaking hands first.
@@ -147,7 +148,8 @@ impl Channel {
             request = request.query("bundle", bundle.to_string());
         }
         let patience = EXCHANGE + Duration::from_secs(question.wait);
-        let response = request.config().timeout_global(Some(patience)).build().call();
+        let config = request.config().timeout_recv_response(Some(patience)).timeout_per_read(Some(patience));
+        let response = config.build().call();
         let response = self.accepted(response)?;
         if response.status() == StatusCode::NO_CONTENT {
             return Ok(None);
@@ -247,7 +249,9 @@ fn agent(tls: &Arc<ClientConfig>) -> Agent {
         .proxy(None)
         .user_agent(concat!("elevon-agent/", env!("CARGO_PKG_VERSION")))
         .timeout_connect(Some(CONNECT))
-        .timeout_global(Some(EXCHANGE))
+        .timeout_recv_response(Some(EXCHANGE))
+        .timeout_per_read(Some(EXCHANGE))
+        .timeout_per_write(Some(EXCHANGE))
         .input_buffer_size(32 << 10)
         .output_buffer_size(32 << 10)
         .max_idle_connections(2)

@@ -62,8 +62,18 @@ impl Written<'_> {
         })
     }
 
-    /// Stores them; the enrollment last, since it says that the others are there.
+    /// Stores them; the enrollment last, since it says that the others are there. That of an earlier one goes first, with what was
+    /// on its way to its place.
     pub(crate) fn store(&self, state_dir: &Path) -> Result<()> {
+        for name in [ENROLLMENT, RENEWED_CERTIFICATE, RENEWED_KEY] {
+            let path = state_dir.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("remove {}", path.display()));
+                }
+                _ => {}
+            }
+        }
         write_private(&state_dir.join(KEY), self.key.as_bytes())?;
         write_private(&state_dir.join(CERTIFICATE), self.certificate.as_bytes())?;
         write_private(&state_dir.join(CA), self.ca.as_bytes())?;
@@ -104,8 +114,10 @@ impl Credentials {
         })
     }
 
-    /// Stores another key and certificate, both PEM, in place of those there are: both or none.
+    /// Stores another key and certificate, both PEM, in place of those there are: both or none. Those that were on their way get
+    /// there first: a key is not paired with the certificate of another.
     pub(crate) fn store_renewed(state_dir: &Path, key: &str, certificate: &str) -> Result<()> {
+        settle(state_dir)?;
         write_private(&state_dir.join(RENEWED_KEY), key.as_bytes())?;
         write_private(&state_dir.join(RENEWED_CERTIFICATE), certificate.as_bytes())?;
         settle(state_dir)
@@ -171,5 +183,30 @@ mod tests {
         Credentials::store_renewed(state, "newest", "newest").expect("stored");
         assert_eq!(pair(state), ("newest".into(), "newest".into()));
         assert_eq!(fs::read_dir(state).expect("read").count(), 2);
+        // One that could not be put in place is not mixed with the next one.
+        fs::remove_file(state.join(CERTIFICATE))
+            .and_then(|()| fs::create_dir(state.join(CERTIFICATE)))
+            .expect("made");
+        Credentials::store_renewed(state, "a", "a").expect_err("there is a folder in its place");
+        Credentials::store_renewed(state, "b", "b").expect_err("still");
+        fs::remove_dir(state.join(CERTIFICATE)).expect("removed");
+        settle(state).expect("moved");
+        assert_eq!(pair(state), ("a".into(), "a".into()));
+    }
+
+    #[test]
+    fn an_enrollment_that_was_interrupted_is_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = folder.path();
+        write(state, &[(KEY, "old"), (CERTIFICATE, "old"), (CA, "old"), (ENROLLMENT, "old")]);
+        write(state, &[(RENEWED_KEY, "old"), (RENEWED_CERTIFICATE, "old")]);
+        fs::remove_file(state.join(CA)).and_then(|()| fs::create_dir(state.join(CA))).expect("made");
+        let computer = ComputerId::new(elevon_policy::time::Timestamp::from_millis(0), [1; 10]);
+        let enrollment = Enrollment { server: "localhost:1".into(), computer };
+        let new = Written { enrollment: &enrollment, key: "new", certificate: "new", ca: "new" };
+        new.store(state).expect_err("there is a folder in the place of the last but one");
+        settle(state).expect("nothing of the old one is left to put in place");
+        assert!(Credentials::load(state).expect("looked").is_none());
+        assert_eq!(pair(state), ("new".into(), "new".into()));
     }
 }

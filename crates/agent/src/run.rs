@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use elevon_wire::channel::{Renew, StateQuestion};
 use elevon_wire::uplink::Holds;
 use nix::sys::signal::{SigSet, Signal};
@@ -143,7 +143,8 @@ impl Parts {
                     course.done(match taken {
                         Taken::Yes(now) => lengthen || (now.sheet, now.bundle) != (holds.sheet, holds.bundle),
                         Taken::No(_) => false,
-                        Taken::Unknown => true,
+                        // It may have been what the elevator hung up on: then it would be again.
+                        Taken::Unknown => false,
                     });
                 }
                 Err(error) => course.failed(&error),
@@ -193,6 +194,11 @@ impl Parts {
     fn take_certificate(&self, old: &Credentials, key: &str, certificate: &str) -> Result<Credentials> {
         let new = old.renewed(key, certificate)?;
         let tls = tls::enrolled(&new)?;
+        let stored = Credentials::load(&self.config.state_dir)?;
+        ensure!(
+            stored.is_some_and(|stored| stored.enrollment == old.enrollment),
+            "this computer was enrolled again meanwhile; restart elevon-agent"
+        );
         Credentials::store_renewed(&self.config.state_dir, key, certificate)?;
         self.channel.change(tls);
         Ok(new)

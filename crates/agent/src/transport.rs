@@ -114,6 +114,7 @@ impl Transport for Line {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        let timeout = timeout.for_write();
         self.stream.sock.limit(timeout)?;
         let output = self.buffers.output().get(..amount).unwrap_or_default();
         let sent = self.stream.write_all(output).and_then(|()| self.stream.flush());
@@ -121,6 +122,7 @@ impl Transport for Line {
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let timeout = timeout.for_read();
         self.stream.sock.limit(timeout)?;
         let input = self.buffers.input_append_buf();
         let length = self.stream.read(input).map_err(|error| timed_out(error, timeout))?;

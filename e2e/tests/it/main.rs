@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod scene;
+mod slow;
 
 mod applications;
 mod away;

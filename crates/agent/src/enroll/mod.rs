@@ -6,7 +6,6 @@ pub(crate) mod network;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::iter;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -48,11 +47,12 @@ pub(crate) fn enroll(config: &Config, token: &str, again: bool) -> Result<ExitCo
     let user = AgentUser::named(&config.user)?;
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     let trust = config.elevator_state_dir.join(TRUST);
-    let enrolled_before = enrolled_before(config, &trust, again)?;
+    let next_key = config.elevator_state_dir.join(NEXT_EVENT_KEY);
+    let enrolled_before = enrolled_before(config, &trust, &next_key, again)?;
     private_folder(&config.elevator_state_dir, 0, 0)?;
     private_folder(&config.state_dir, user.uid, user.gid)?;
 
-    let key_file = config.elevator_state_dir.join(if enrolled_before { NEXT_EVENT_KEY } else { EVENT_KEY });
+    let key_file = if enrolled_before { next_key } else { config.elevator_state_dir.join(EVENT_KEY) };
     let event_key = event_key(&key_file)?;
     let task =
         Task { token: token.reveal(), event_key, state_dir: config.state_dir.clone(), user: user.name };
@@ -76,13 +76,16 @@ pub(crate) fn enroll(config: &Config, token: &str, again: bool) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether this computer is enrolled; refuses unless that is to be undone, and nobody goes on under the old identity.
-fn enrolled_before(config: &Config, trust: &Path, again: bool) -> Result<bool> {
-    if !trust.try_exists().with_context(|| format!("look for {}", trust.display()))? {
+/// Whether this computer is enrolled, or was until an earlier try to enroll it again was interrupted; refuses unless that is to be
+/// undone, and nobody goes on under the old identity.
+fn enrolled_before(config: &Config, trust: &Path, next_key: &Path, again: bool) -> Result<bool> {
+    let exists = |path: &Path| path.try_exists().with_context(|| format!("look for {}", path.display()));
+    let enrolled = exists(trust)?;
+    if !enrolled && !exists(next_key)? {
         return Ok(false);
     }
     ensure!(
-        again,
+        again || !enrolled,
         "this computer is enrolled already ({}); to enroll it anew, as another computer with a history of its own, stop elevon-elevator and add --again",
         trust.display()
     );
@@ -147,7 +150,7 @@ fn over_network(task: &Task) -> Result<Option<Enrolled>> {
 
 /// Moves what belonged to the old identity out of the way: documents, events, local grants, records of launches (what still
 /// runs keeps its own deadline). What is believed goes first: until the new one is written, the elevator counts as not
-/// enrolled, and elevates nothing.
+/// enrolled, and elevates nothing. Interrupted, it goes on from where it came to when the computer is enrolled after all.
 fn put_aside(state: &Path, next_key: &Path) -> Result<PathBuf> {
     let aside = free_folder(state)?;
     let found = fs::read_dir(state).with_context(|| format!("look into {}", state.display()))?;
@@ -156,7 +159,8 @@ fn put_aside(state: &Path, next_key: &Path) -> Result<PathBuf> {
         let stays = name == TRUST || name == NEXT_EVENT_KEY || name == LOCK;
         !stays && !name.as_encoded_bytes().starts_with(ASIDE.as_bytes())
     };
-    for name in iter::once(TRUST.into()).chain(found.into_iter().filter(old)) {
+    let trust = found.iter().find(|name| *name == TRUST).cloned();
+    for name in trust.into_iter().chain(found.into_iter().filter(old)) {
         let from = state.join(&name);
         fs::rename(&from, aside.join(&name)).with_context(|| format!("put {} aside", from.display()))?;
         sync_folder(&from)?;
@@ -206,6 +210,26 @@ mod tests {
         assert_eq!(names(&aside), [EVENT_KEY, "journal", "sheet.signed", TRUST]);
         assert_eq!(fs::read_to_string(state.join(EVENT_KEY)).expect("read"), NEXT_EVENT_KEY);
         assert_eq!(fs::read_to_string(aside.join("journal/1")).expect("read"), "journal/1");
+    }
+
+    /// What is believed was put aside, and then the power went: the rest must not become the new identity's.
+    #[test]
+    fn what_was_interrupted_is_gone_on_with() {
+        let state = tempfile::tempdir().expect("a folder");
+        let (trust, next_key) = (state.path().join(TRUST), state.path().join(NEXT_EVENT_KEY));
+        for name in [EVENT_KEY, NEXT_EVENT_KEY, "sheet.signed"] {
+            fs::write(state.path().join(name), name).expect("written");
+        }
+        let config = Config { elevator_socket: state.path().join("nobody"), ..Config::default() };
+        for again in [true, false] {
+            assert!(enrolled_before(&config, &trust, &next_key, again).expect("nothing against it"));
+        }
+        let aside = put_aside(state.path(), &next_key).expect("put aside");
+        assert!(aside.join("sheet.signed").exists() && aside.join(EVENT_KEY).exists());
+        assert_eq!(fs::read_to_string(state.path().join(EVENT_KEY)).expect("read"), NEXT_EVENT_KEY);
+        assert!(!enrolled_before(&config, &trust, &next_key, false).expect("nothing against it"));
+        fs::write(&trust, "believed").expect("written");
+        assert!(enrolled_before(&config, &trust, &next_key, false).is_err(), "only if it is wanted");
     }
 
     #[test]
