@@ -2,6 +2,7 @@
 //! nobody can set (CLOCK_BOOTTIME), and without it the wall clock, but never below what was already seen, and in one run of the
 //! computer never slower than that clock.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -93,6 +94,9 @@ const UNEVEN: Span = Span::from_secs(1);
 /// An answer that took longer says nothing useful about now.
 const PATIENCE: Span = Span::from_secs(60);
 
+/// More questions than whoever carries them has any need of at once.
+const MOST_QUESTIONS: usize = 8;
+
 /// Tells the time.
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -104,7 +108,8 @@ pub(crate) struct Clock {
 #[derive(Debug, Default)]
 struct Told {
     anchor: Option<Anchor>,
-    question: Option<(TimeQuestion, Uptime)>,
+    /// Those that may still be answered, the last one last.
+    questions: VecDeque<(TimeQuestion, Uptime)>,
     high_water: Option<Timestamp>,
     /// The latest time that was seen in this run of the computer, and when.
     seen: Option<(Timestamp, Uptime)>,
@@ -172,20 +177,26 @@ impl Clock {
         self.told().saw(time);
     }
 
-    /// A new question to the server; the one before is void.
+    /// A new question to the server. One that is on its way may still be answered: whoever asks what the elevator holds is given
+    /// another.
     pub(crate) fn ask(&self, nonce: u64) -> TimeQuestion {
         let question = TimeQuestion { nonce };
-        self.told().question = Some((question, Uptime::now()));
+        let mut told = self.told();
+        let questions = &mut told.questions;
+        if questions.len() == MOST_QUESTIONS {
+            questions.pop_front();
+        }
+        questions.push_back((question, Uptime::now()));
         question
     }
 
     /// Looks at the server's answer. It is anchored to the sending of the question, so that an end may come early by the
-    /// round trip, never late. Nothing where it is no answer to the question.
+    /// round trip, never late. Nothing where it is no answer to a question; those before the one that it answers are void.
     pub(crate) fn answer(&self, statement: TimeStatement) -> Option<Answer> {
         let mut told = self.told();
-        let (question, sent) = told.question.take()?;
-        let late = Uptime::now() > sent.after(PATIENCE);
-        if question.nonce != statement.nonce || late {
+        let place = told.questions.iter().position(|(question, _)| question.nonce == statement.nonce)?;
+        let (_, sent) = told.questions.drain(..=place).next_back()?;
+        if Uptime::now() > sent.after(PATIENCE) {
             return None;
         }
         let set_back = told.anchor.clone().filter(|anchor| statement.at.after(UNEVEN) < anchor.time_at(sent));
@@ -241,9 +252,15 @@ mod tests {
         let question = it.ask(7);
         let at = Timestamp::from_millis(1_000_000);
         assert!(it.answer(TimeStatement { nonce: 8, at }).is_none(), "another nonce");
-        assert!(it.answer(TimeStatement { nonce: 7, at }).is_none(), "a question is answered once");
-        let question = it.ask(question.nonce);
+        let later = it.ask(9);
         let answer = it.answer(TimeStatement { nonce: question.nonce, at }).expect("the nonce");
+        assert!(it.answer(TimeStatement { nonce: 7, at }).is_none(), "a question is answered once");
+        assert!(it.answer(TimeStatement { nonce: later.nonce, at }).is_some(), "the other is as good");
+        let void = it.ask(10);
+        let last = (11..).take(MOST_QUESTIONS).map(|nonce| it.ask(nonce)).last().expect("some");
+        assert!(it.answer(TimeStatement { nonce: void.nonce, at }).is_none(), "so many are not kept");
+        assert!(it.answer(TimeStatement { nonce: last.nonce, at }).is_some());
+        assert!(it.answer(TimeStatement { nonce: 11, at }).is_none(), "a later one was answered");
         it.take(answer).expect("stored");
         assert!(it.now().expect("known") >= at && it.now().expect("known") < at.after(Span::from_secs(5)));
         assert!(clock(state.path()).now().expect("known after a restart") < at.after(Span::from_secs(5)));

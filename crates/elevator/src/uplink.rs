@@ -22,11 +22,16 @@ use crate::clock::Uptime;
 use crate::connection::{Connection, Lost};
 use crate::elevator::Elevator;
 
+/// So many connections an agent may have at once; it needs one, and its status for a moment another.
+const MOST: usize = 16;
+
 /// How often the server is asked for the time.
 const HOUR: Span = Span::from_hours(1);
 
 /// Serves the agent for as long as the elevator runs; nobody but `agent` and root may connect.
 pub(crate) fn serve(elevator: &Arc<Elevator>, listener: &UnixListener, agent: u32) -> io::Result<()> {
+    // One for each conversation, and this one.
+    let places = Arc::new(());
     loop {
         let (stream, _) = match listener.accept() {
             Ok(accepted) => accepted,
@@ -45,13 +50,23 @@ pub(crate) fn serve(elevator: &Arc<Elevator>, listener: &UnixListener, agent: u3
             );
             continue;
         }
-        let elevator = Arc::clone(elevator);
-        std::thread::Builder::new().name("agent".into()).stack_size(1 << 20).spawn(
-            move || match converse(&elevator, stream.into()) {
+        if Arc::strong_count(&places) > MOST {
+            // One who has that many has no use for another.
+            continue;
+        }
+        let (elevator, place) = (Arc::clone(elevator), Arc::clone(&places));
+        let converse = move || {
+            let _place = place;
+            match converse(&elevator, stream.into()) {
                 Ok(()) | Err(Lost::Closed) => {}
                 Err(lost) => eprintln!("elevon-elevator: the conversation with the agent ended: {lost}"),
-            },
-        )?;
+            }
+        };
+        if let Err(error) =
+            std::thread::Builder::new().name("agent".into()).stack_size(1 << 20).spawn(converse)
+        {
+            eprintln!("elevon-elevator: could not start a conversation with the agent: {error}");
+        }
     }
 }
 

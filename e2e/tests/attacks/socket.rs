@@ -1,6 +1,7 @@
 //! Whoever may connect to the elevator's sockets, and whatever they say there.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ed25519_dalek::SigningKey;
 use elevon_e2e::binaries::binary;
-use elevon_e2e::clock::{Deadline, SOON, until};
+use elevon_e2e::clock::{Deadline, SOON, until, until_true};
 use elevon_e2e::policy::chance;
 use elevon_e2e::program::run;
 use elevon_policy::text::Text;
@@ -44,6 +45,7 @@ crate::cases! {
     Shared a_sheet_with_another_bundle_is_not_taken,
     Shared a_time_that_answers_no_question_is_not_taken,
     Shared noise_on_the_agents_socket,
+    Shared an_agent_has_no_more_connections_than_it_needs,
 }
 
 fn sockets_have_the_modes_they_should(ground: &mut Ground) -> Result<String> {
@@ -425,6 +427,31 @@ fn a_time_that_answers_no_question_is_not_taken(ground: &mut Ground) -> Result<S
         "the clock was set"
     );
     Ok("three times without a question".into())
+}
+
+/// Each connection has a thread, and may send as much as a bundle is long.
+fn an_agent_has_no_more_connections_than_it_needs(ground: &mut Ground) -> Result<String> {
+    let elevator = ground.site.elevator.as_ref().context("it runs")?.pid().as_raw_nonzero();
+    let threads = || fs::read_dir(format!("/proc/{elevator}/task")).map(Iterator::count);
+    let before = threads()?;
+    let hello = Frame::message(&FromAgent::Hello).encode();
+    let (mut held, mut turned_away) = (Vec::new(), 0);
+    for _ in 0..100 {
+        let mut stream = UnixStream::connect(ground.site.tree.join("run/agent.sock"))?;
+        stream.set_read_timeout(Some(SOON))?;
+        // One that is turned away may be gone before it has said anything.
+        let asked = stream.write_all(&hello);
+        match asked.and_then(|()| stream.read(&mut [0; 1])) {
+            Ok(1) => held.push(stream),
+            _ => turned_away += 1,
+        }
+    }
+    let more = threads()?.saturating_sub(before);
+    ensure!(more <= 20 && turned_away >= 80, "{more} threads more, {turned_away} of 100 turned away");
+    drop(held);
+    until_true("their threads to end", SOON, || threads().is_ok_and(|now| now <= before))?;
+    ground.recorded(&[])?;
+    Ok(format!("{turned_away} of 100 turned away"))
 }
 
 fn noise_on_the_agents_socket(ground: &mut Ground) -> Result<String> {
