@@ -155,21 +155,28 @@ pub struct Decider {
     pub account: AccountId,
     /// Its name.
     pub name: Text,
-    /// Its operating-system users; empty means the user of the same name, on every computer.
+    /// Its operating-system users; empty means the user of the same name, on every computer and in any domain.
     pub os_users: Vec<Member>,
 }
 
 impl Decider {
-    /// Whether this user is, or counts as, the same person. Names of accounts ignore case, and so does this: it would rather
-    /// tie one too many than let somebody decide for themselves.
+    /// Whether this user is, or counts as, the same person. Names of accounts ignore case, and so does this, and a domain before or
+    /// behind a name says nothing: it would rather tie one too many than let somebody decide for themselves.
     pub fn is_tied_to(&self, user: &User, computer: ComputerId) -> bool {
-        let lower = |name: &Text| name.as_untrusted().to_lowercase();
+        let is_they = |name: &Text| person(name) == person(&user.name);
         if self.os_users.is_empty() {
-            return lower(&self.name) == lower(&user.name);
+            return is_they(&self.name);
         }
         let is_here = |member: &Member| member.computer.is_none_or(|only| only == computer);
-        self.os_users.iter().any(|member| is_here(member) && lower(&member.name) == lower(&user.name))
+        self.os_users.iter().any(|member| is_here(member) && is_they(&member.name))
     }
+}
+
+/// Of `Alice@corp.example`, as of `CORP\alice`, `alice`: as directories name them, here or on computers.
+fn person(name: &Text) -> String {
+    let name = name.as_untrusted().to_lowercase();
+    let name = name.rsplit_once('\\').map_or(name.as_str(), |(_, name)| name);
+    name.split_once('@').map_or(name, |(name, _)| name).to_owned()
 }
 
 /// What an approver agrees to.

@@ -186,6 +186,10 @@ fn nobody_decides_for_themselves_unless_policy_says_so() {
     let cases = [
         (account("alice", &[]), true, "the same name"),
         (account("Alice", &[]), true, "of the same name but for case, which names of accounts ignore"),
+        (account("alice@corp.example", &[]), true, "the same name in a directory"),
+        (account("CORP\\alice", &[]), true, "as another kind of directory writes it"),
+        (account("carol@alice", &[]), false, "somebody else in a domain of that name"),
+        (account("a.smith", &[("alice@corp.example", None)]), true, "tied in a directory"),
         (account("a.smith", &[("alice", None)]), true, "tied everywhere"),
         (account("a.smith", &[("ALICE", Some(1))]), true, "tied on this computer, written otherwise"),
         (account("a.smith", &[("alice", Some(1))]), true, "tied on this computer"),
