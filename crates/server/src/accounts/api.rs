@@ -27,7 +27,7 @@ pub struct NewAccount {
     pub name: Text,
     /// What it may.
     pub role: Role,
-    /// The operating-system users it is tied to; empty means the one of the same name.
+    /// The operating-system users it is tied to; empty means the one of the same name, in any domain.
     #[serde(default)]
     pub os_users: Vec<Member>,
     /// At least 12 characters.

@@ -38,7 +38,7 @@ pub struct Row {
     pub name: Text,
     /// What it may.
     pub role: Role,
-    /// The operating-system users it is tied to; empty means the one of the same name.
+    /// The operating-system users it is tied to; empty means the one of the same name, in any domain.
     pub os_users: Vec<Member>,
     /// Since when.
     pub created: Timestamp,

@@ -15,6 +15,7 @@ use std::str::FromStr;
 
 use elevon_policy::event::{By, Event, What};
 use elevon_policy::id::{ComputerId, GrantId, InvalidId, PolicyId, RequestId};
+use elevon_policy::sheet::ChainHead;
 use elevon_policy::text::Text;
 use elevon_policy::time::Timestamp;
 use elevon_wire::chain::{self, Record};
@@ -22,7 +23,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use sqlx::AnyConnection;
 
 use crate::app::App;
-use crate::auth::{Actor, Reader};
+use crate::auth::{self, Actor, Reader};
 use crate::error::Error;
 use crate::listing::{self, Cursor, Listing, PART};
 
@@ -126,18 +127,29 @@ pub async fn open(app: &App) -> Result<(), Error> {
     tx.commit().await
 }
 
-/// Appends what someone did to the server's own chain, in the transaction of the deed.
+/// Appends what someone did to the server's own chain, in the transaction of the deed; refuses it where they may do nothing any more:
+/// what they sent may have taken its time to arrive.
 pub async fn append(tx: &mut AnyConnection, by: &Actor, now: Timestamp, what: What) -> Result<(), Error> {
-    append_event(tx, Event { at: now, by: Some(by.by.clone()), what }).await
+    // One deed after the other from here on: what takes somebody's rights away is such a deed, too.
+    let after = sql::advance(tx, Origin::Server).await?;
+    let by_this = match &what {
+        What::AccountDisabled { account, .. } => account.to_string(),
+        What::ApiTokenRevoked { token, .. } => token.to_string(),
+        _ => String::new(),
+    };
+    if !auth::sql::may_still_act(tx, by, &by_this).await? {
+        return Err(Error::Forbidden("you may do nothing here any more; nothing was done".into()));
+    }
+    append_behind(tx, after, Event { at: now, by: Some(by.by.clone()), what }).await
 }
 
 /// Appends what the server itself did.
 pub async fn append_own(tx: &mut AnyConnection, now: Timestamp, what: What) -> Result<(), Error> {
-    append_event(tx, Event::new(now, what)).await
+    let after = sql::advance(tx, Origin::Server).await?;
+    append_behind(tx, after, Event::new(now, what)).await
 }
 
-async fn append_event(tx: &mut AnyConnection, event: Event) -> Result<(), Error> {
-    let after = sql::advance(tx, Origin::Server).await?;
+async fn append_behind(tx: &mut AnyConnection, after: ChainHead, event: Event) -> Result<(), Error> {
     let record = Record::encode(after, &event);
     let head = chain::head(after, &record);
     let body = String::from_utf8(record).map_err(|error| Error::internal("writing an event", error))?;

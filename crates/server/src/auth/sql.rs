@@ -106,6 +106,26 @@ pub async fn delete_old_sessions(
     Ok(())
 }
 
+/// Whether whoever was let in may still do what they were let in for. What they do by this may be to disable this account, or to
+/// revoke this token, which may be their own.
+pub async fn may_still_act(tx: &mut AnyConnection, actor: &Actor, by_this: &str) -> Result<bool, Error> {
+    let (sql, id) = match &actor.by {
+        By::Account { account, .. } => (
+            "select id from accounts where id = $1 and role = $2 and (disabled_at is null or id = $3)",
+            account.to_string(),
+        ),
+        By::ApiToken { token, .. } => (
+            "select t.id from api_tokens t left join accounts a on a.id = t.created_by
+             where t.id = $1 and t.role = $2 and (t.revoked_at is null or t.id = $3)
+               and (a.disabled_at is null or a.id = $3)",
+            token.to_string(),
+        ),
+        By::CommandLine => return Ok(true),
+    };
+    let found = sqlx::query(sql).bind(id).bind(actor.role.word()).bind(by_this).fetch_optional(tx).await?;
+    Ok(found.is_some())
+}
+
 /// The holder of the API token with this digest. One that an account made counts as tied to that account's users, and
 /// opens nothing while that account is disabled.
 pub async fn api_token(db: &mut AnyConnection, hash: &str) -> Result<Option<Actor>, Error> {

@@ -218,8 +218,12 @@ async fn apply_all(
     Ok(all)
 }
 
-/// A computer speaks of itself: of nobody who acts on the server, and of no grant of another computer.
+/// A computer speaks of itself: of nothing that the server does, of nobody who acts there, and of no grant of another computer. Looked
+/// at before anything follows from any of its events.
 async fn check_whose(tx: &mut AnyConnection, computer: &Computer, events: &[Event]) -> Result<(), Error> {
+    if let Some(event) = events.iter().find(|event| !event.what.is_from_computer()) {
+        return Err(Error::Forbidden(format!("a computer does not record {}", event.what.kind()).into()));
+    }
     if events.iter().any(|event| event.by.is_some()) {
         return Err(Error::Forbidden(
             "what a computer records is done by nobody with an account here; this event names one".into(),
@@ -244,9 +248,6 @@ async fn apply(
     event: Event,
     now: Timestamp,
 ) -> Result<Effect, Error> {
-    if !event.what.is_from_computer() {
-        return Err(Error::Forbidden(format!("a computer does not record {}", event.what.kind()).into()));
-    }
     let id = computer.id;
     match event.what {
         What::SheetDelivered { version, bundle, grants, checkpoint } => {

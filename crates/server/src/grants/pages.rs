@@ -140,13 +140,16 @@ impl GrantPage {
         }
     }
 
+    fn running(&self) -> u64 {
+        self.launches.iter().filter(|launch| launch.reason.is_none()).count() as u64
+    }
+
     fn what_revoking_does(&self) -> String {
         if self.is_of_component() {
             return "It ends new authorizations: polkit says yes to this no more. What was begun with it goes on.".to_owned();
         }
-        let running = self.launches.iter().filter(|launch| launch.reason.is_none()).count() as u64;
         let host_name = self.row.host_name.visible();
-        let ends = match running {
+        let ends = match self.running() {
             0 => "Nothing runs under it now; nothing new will start.".to_owned(),
             running => format!(
                 "{} on {host_name} with all that it started is killed at once, and nothing new will start.",
@@ -173,6 +176,14 @@ impl GrantPage {
         let since = exact(self.row.record.since);
         match self.row.record.state {
             GrantState::Scheduled | GrantState::Active => "It is in force.".to_owned(),
+            GrantState::Expired
+                if self.running() > 0 && self.row.record.grant.at_expiry == AtExpiry::Finish =>
+            {
+                format!(
+                    "Its time ran out at {since}. {} may finish, as its list says; a blocklist, or a rule with deny, ends that at once.",
+                    counted(self.running(), "running launch", "running launches")
+                )
+            }
             GrantState::Expired => format!("Its time ran out at {since}."),
             GrantState::Ended => format!("Its user gave it back at {since}."),
             GrantState::Revoking => format!(
@@ -217,9 +228,11 @@ pub async fn revoke(
 
 #[cfg(test)]
 mod tests {
+    use elevon_policy::application::Sha256;
     use elevon_policy::decide::Offer;
+    use elevon_policy::event::Layers;
     use elevon_policy::grant::GrantRecord;
-    use elevon_policy::id::Version;
+    use elevon_policy::id::{LaunchId, Version};
     use elevon_policy::lists::{Covers, Terms, Way};
     use elevon_policy::request::Approval;
     use elevon_policy::rule::Specificity;
@@ -284,5 +297,35 @@ mod tests {
         assert!(!html.contains("/revoke\""), "{html}");
         let over = page(GrantState::Expired).render().expect("renders");
         assert!(over.contains("Its time ran out") && !over.contains("every 1s"), "{over}");
+    }
+
+    #[test]
+    fn what_may_finish_is_said_to_run_with_what_ends_it() {
+        let mut page = page(GrantState::Expired);
+        let asked = &page.row.record.grant;
+        let launch = Launch {
+            id: LaunchId::new(NOW, [6; 10]),
+            computer: asked.computer,
+            grant: asked.id,
+            user: asked.user.name.clone(),
+            path: "/usr/bin/tcpdump".into(),
+            sha256: Sha256([7; 32]),
+            argv: vec!["tcpdump".into()],
+            layers: Layers::default(),
+            started: NOW,
+            end: NOW,
+            ended: None,
+            reason: None,
+            exit: None,
+        };
+        page.launches = vec![launch];
+        let terminated = page.render().expect("renders");
+        assert!(!terminated.contains("may finish"), "{terminated}");
+        page.row.record.grant.at_expiry = AtExpiry::Finish;
+        let finishes = page.render().expect("renders");
+        assert!(
+            finishes.contains("1 running launch may finish") && finishes.contains("a blocklist"),
+            "{finishes}"
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! Grants, as the database remembers them.
 
+use std::collections::HashSet;
+
 use elevon_policy::decide::HeldGrant;
 use elevon_policy::grant::{Ends, Grant, GrantRecord, GrantState, Origin};
 use elevon_policy::id::{ComputerId, GrantId, Version};
@@ -150,22 +152,28 @@ pub async fn step(tx: &mut AnyConnection, record: &GrantRecord, seen: Version) -
     changed_once(done.rows_affected())
 }
 
-/// Notes that a computer has these grants; the first word counts.
+/// Notes that a computer has these grants; the first word counts. However many it names, only those of its own that it has not told
+/// of yet are looked at.
 pub async fn delivered(
     tx: &mut AnyConnection,
     computer: ComputerId,
     grants: &[GrantId],
     now: Timestamp,
 ) -> Result<(), Error> {
-    for id in grants {
-        sqlx::query(
-            "update grants set delivered_at = $3 where id = $1 and computer_id = $2 and delivered_at is null",
-        )
-        .bind(id.to_string())
+    let waiting = sqlx::query("select id from grants where computer_id = $1 and delivered_at is null")
         .bind(computer.to_string())
-        .bind(now.millis())
-        .execute(&mut *tx)
+        .fetch_all(&mut *tx)
         .await?;
+    let grants: HashSet<_> = grants.iter().collect();
+    for row in waiting {
+        let id: GrantId = parsed(&row, "id")?;
+        if grants.contains(&id) {
+            sqlx::query("update grants set delivered_at = $2 where id = $1")
+                .bind(id.to_string())
+                .bind(now.millis())
+                .execute(&mut *tx)
+                .await?;
+        }
     }
     Ok(())
 }

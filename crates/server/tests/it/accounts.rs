@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Request, header};
+use elevon_policy::id::AccountId;
 use elevon_policy::text::Text;
 use elevon_policy::time::Span;
 use elevon_server::accounts;
@@ -30,6 +31,7 @@ crate::on_both_engines!(
     other_sites_cannot_send_with_a_cookie,
     accounts_are_made_by_owners,
     a_disabled_account_is_out_at_once_with_its_tokens,
+    what_arrives_after_its_sender_was_disabled_is_not_done,
     another_password_ends_the_sessions,
     a_revoked_token_opens_nothing,
 );
@@ -355,6 +357,49 @@ async fn a_disabled_account_is_out_at_once_with_its_tokens(site: Site) {
     );
     let told = site.get(&owner, "events?kind=account.disabled").await.ok();
     assert!(!told["items"].as_array().unwrap().is_empty());
+}
+
+/// It is let in by its first line, and sends the rest when it is disabled.
+async fn what_arrives_after_its_sender_was_disabled_is_not_done(site: Site) {
+    set_up(&site).await;
+    let made = json!({ "name": "peter", "role": "owner", "password": PASSWORD });
+    let owner = site.token(Role::Owner).await;
+    let peter: AccountId =
+        site.post(&owner, "accounts", made).await.ok()["id"].as_str().unwrap().parse().unwrap();
+    let session = accounts::sign_in(&site.app, &Text::new("peter"), PASSWORD, None).await.unwrap().secret;
+    let by_session = (header::COOKIE, format!("__Host-elevon={session}"));
+    let request = Request::post("/api/v1/api-tokens").header(by_session.0.clone(), by_session.1.clone());
+    let his = json!({ "name": "his", "role": "owner" }).to_string();
+    let his = request.header(header::CONTENT_TYPE, "application/json").body(Body::from(his)).unwrap();
+    let token = site.send(his).await.ok()["secret"].as_str().unwrap().to_owned();
+    for (name, value) in [by_session, (header::AUTHORIZATION, format!("Bearer {token}"))] {
+        let (is_read, read) = tokio::sync::oneshot::channel();
+        let (go_on, goes_on) = tokio::sync::oneshot::channel();
+        let late = futures_util::stream::once(async move {
+            is_read.send(()).unwrap();
+            goes_on.await.unwrap();
+            Ok::<_, std::convert::Infallible>(
+                json!({ "name": "another", "role": "owner", "password": PASSWORD }).to_string(),
+            )
+        });
+        let request = Request::post("/api/v1/accounts").header(name, value);
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        let request = request.body(Body::from_stream(late)).unwrap();
+        let disabled = async {
+            read.await.unwrap();
+            accounts::disable(&site.app, &site.owner(), peter).await.unwrap();
+            go_on.send(()).unwrap();
+        };
+        let (answer, ()) = tokio::join!(site.send(request), disabled);
+        answer.refused(403, "nothing was done");
+        accounts::enable(&site.app, &site.owner(), peter).await.unwrap();
+    }
+    let accounts = site.get(&owner, "accounts").await.ok();
+    assert_eq!(accounts["items"].as_array().unwrap().len(), 2, "{accounts}");
+    // What somebody does to themselves is done.
+    let himself = site.post(&token, &format!("accounts/{peter}/disable"), json!({})).await;
+    himself.ok();
+    assert_eq!(site.get(&token, "groups").await.status, 401);
 }
 
 async fn another_password_ends_the_sessions(site: Site) {
