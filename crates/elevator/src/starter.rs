@@ -15,7 +15,7 @@ use rustix::time::Timespec;
 use serde::{Deserialize, Serialize};
 
 use crate::connection::{Connection, Lost};
-use crate::launch::child::{Child, Word};
+use crate::launch::child::{self, Child, Word};
 use crate::launch::program::{self, Start};
 use crate::launch::step::{Doing, NotStarted};
 use crate::launch::{Given, Plan, terminal, view};
@@ -30,9 +30,6 @@ pub(crate) enum ToMonitor {
     /// The user brought it to the front: it gets the terminal, and goes on.
     Continue,
 }
-
-/// No word from inside is longer.
-const LIMIT: usize = 1 << 10;
 
 /// The process, as its session has it.
 #[derive(Debug)]
@@ -56,7 +53,7 @@ impl Starter {
     pub(crate) fn make(fork: impl FnOnce() -> io::Result<Fork>) -> io::Result<Self> {
         let (line, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
         match fork()? {
-            Fork::Parent(process) => Ok(Self { line: Connection::new(line, LIMIT, None), process }),
+            Fork::Parent(process) => Ok(Self { line: Connection::new(line, child::LIMIT, None), process }),
             Fork::Child => match syscall::close_all_but(&[0, 1, 2, theirs.as_raw_fd()]) {
                 Ok(()) => run(Connection::new(theirs, spawner::LIMIT, None)),
                 Err(_) => syscall::exit_now(1),

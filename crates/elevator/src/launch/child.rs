@@ -12,8 +12,8 @@ use super::step::NotStarted;
 use crate::connection::{Connection, Lost};
 use crate::syscall::{self, Fork};
 
-/// No word is longer.
-const LIMIT: usize = 1 << 10;
+/// No word is longer, of whatever a step that failed may tell.
+pub(crate) const LIMIT: usize = 8 << 10;
 
 /// What is told of a program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
