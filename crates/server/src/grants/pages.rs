@@ -6,7 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use elevon_policy::grant::{Ends, GrantState, GrantedApplication, GrantedArguments, Origin};
 use elevon_policy::id::GrantId;
-use elevon_policy::lists::{AtExpiry, Confirm, Launches, Nesting};
+use elevon_policy::lists::AtExpiry;
 use elevon_policy::text::Text;
 
 use super::Row;
@@ -21,7 +21,7 @@ use crate::pages::flash::Flash;
 use crate::pages::form::Form;
 use crate::pages::frame::Frame;
 use crate::pages::moment::{brief, exact, words};
-use crate::pages::words::{counted, ended, exit, uses};
+use crate::pages::words::{at_expiry, counted, ended, exit, how_often, uses};
 
 #[derive(Template)]
 #[template(path = "grants/active.html")]
@@ -98,35 +98,13 @@ impl GrantPage {
         matches!(self.row.record.grant.application, GrantedApplication::Component { .. })
     }
 
-    /// Whether the user has to be there, as the end of how it runs.
-    fn confirmed(&self) -> &'static str {
-        match self.row.record.grant.confirm {
-            Confirm::None => "",
-            Confirm::OncePerGrant => "; the user gives their password once, on the computer",
-            Confirm::EachLaunch => "; the user gives their password at each launch",
-        }
-    }
-
-    /// Whether it helps a program that runs elevated already, likewise.
-    fn nested(&self) -> &'static str {
-        match self.row.record.grant.nesting {
-            Nesting::Refused => "",
-            Nesting::Allowed => "; also from inside a program of this user that runs elevated",
-        }
+    fn how_often(&self) -> String {
+        let grant = &self.row.record.grant;
+        how_often(grant.launches, grant.confirm, grant.nesting)
     }
 
     fn at_expiry(&self) -> String {
-        if self.is_of_component() {
-            return "polkit says yes no more; what was begun before goes on".to_owned();
-        }
-        match self.row.record.grant.at_expiry {
-            AtExpiry::Terminate { warning, grace } => format!(
-                "a warning {} before, SIGTERM {} before, then the whole process tree is killed",
-                words(warning),
-                words(grace)
-            ),
-            AtExpiry::Finish => "what runs may finish; nothing new starts".to_owned(),
-        }
+        at_expiry(self.row.record.grant.at_expiry, self.is_of_component())
     }
 
     fn launch(&self, launch: &Launch) -> String {

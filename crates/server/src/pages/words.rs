@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 
 use elevon_policy::event::{EndReason, Exit};
 use elevon_policy::grant::{Ends, Grant, GrantState, GrantedApplication, GrantedArguments};
+use elevon_policy::lists::{AtExpiry, Confirm, Launches, Nesting};
 use elevon_policy::request::RequestState;
 use elevon_policy::rule::Recognises;
 use elevon_policy::time::Timestamp;
@@ -58,6 +59,37 @@ pub fn uses(grant: &Grant) -> String {
         GrantedApplication::Bytes { .. } | GrantedApplication::Rule { .. } => {
             format!("run {name} as {}", grant.bounds.in_words(grant.runs_as))
         }
+    }
+}
+
+/// How often what a grant is for may be used, and what that takes, as the end of a sentence.
+pub fn how_often(launches: Launches, confirm: Confirm, nesting: Nesting) -> String {
+    let times = match launches {
+        Launches::Once => "once",
+        Launches::Any => "any number of times",
+    };
+    let confirmed = match confirm {
+        Confirm::None => "",
+        Confirm::OncePerGrant => "; the user gives their password once, on the computer",
+        Confirm::EachLaunch => "; the user gives their password at each launch",
+    };
+    let nested = match nesting {
+        Nesting::Refused => "",
+        Nesting::Allowed => "; also from inside a program of this user that runs elevated",
+    };
+    format!("{times}{confirmed}{nested}")
+}
+
+/// What the end of a grant does to what runs under it.
+pub fn at_expiry(of: AtExpiry, is_component: bool) -> String {
+    match of {
+        _ if is_component => "polkit says yes no more; what was begun before goes on".to_owned(),
+        AtExpiry::Terminate { warning, grace } => format!(
+            "a warning {} before, SIGTERM {} before, then the whole process tree is killed",
+            words(warning),
+            words(grace)
+        ),
+        AtExpiry::Finish => "what runs may finish; nothing new starts".to_owned(),
     }
 }
 

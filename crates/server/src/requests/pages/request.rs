@@ -23,7 +23,7 @@ use crate::pages::flash::Flash;
 use crate::pages::form::Form;
 use crate::pages::frame::Frame;
 use crate::pages::moment::{brief, words};
-use crate::pages::words::{size, until};
+use crate::pages::words::{at_expiry, how_often, size, until};
 use crate::requests::{self, Row};
 use crate::{computers, pages};
 
@@ -40,9 +40,8 @@ struct RequestPage {
     withdrawn: bool,
     /// To choose from, the longest first.
     durations: Vec<Span>,
-    /// Whether the policy lets a grant cover any arguments.
-    any_arguments: bool,
-    starts: Starts,
+    /// What the policy gives.
+    terms: Terms,
     grant: Option<GrantId>,
 }
 
@@ -64,8 +63,7 @@ impl RequestPage {
         });
         Ok(Self {
             standing: Standing::of(&frame, &row, terms.self_approval),
-            any_arguments: terms.arguments == Covers::AnyArguments,
-            starts: terms.starts,
+            terms,
             grant: row.grant,
             frame,
             row,
@@ -183,9 +181,22 @@ impl RequestPage {
         }
     }
 
+    /// Whether the policy lets a grant cover any arguments.
+    fn any_arguments(&self) -> bool {
+        self.terms.arguments == Covers::AnyArguments
+    }
+
+    /// What the policy adds to what was asked for.
+    fn what_it_gives(&self) -> String {
+        let Terms { launches, confirm, nesting, .. } = self.terms;
+        let is_component = self.row.record.asked.application.component.is_some();
+        let often = how_often(launches, confirm, nesting);
+        format!("It may be used {often}. At its end: {}.", at_expiry(self.terms.at_expiry, is_component))
+    }
+
     fn what_follows(&self) -> String {
         let host_name = self.row.host_name.visible();
-        let starts = match self.starts {
+        let starts = match self.terms.starts {
             Starts::AtApproval => "Starts when you approve.".to_owned(),
             Starts::AtFirstLaunch { within } => {
                 format!("Starts at its first launch, within {}.", words(within))
@@ -338,7 +349,7 @@ fn refused_page(page: &RequestPage) -> Result<Response, Error> {
 
 #[cfg(test)]
 mod tests {
-    use elevon_policy::lists::Durations;
+    use elevon_policy::lists::{AtExpiry, Confirm, Durations, Launches, Nesting};
 
     use super::*;
     use crate::auth::Role;
@@ -355,8 +366,7 @@ mod tests {
             form: Form::default(),
             withdrawn: false,
             durations: vec![Span::from_mins(15), Span::from_mins(5)],
-            any_arguments: false,
-            starts: Starts::AtApproval,
+            terms: Terms::default(),
             grant: None,
         }
     }
@@ -381,6 +391,29 @@ mod tests {
             assert!(html.contains(told), "{told}: {html}");
         }
         assert!(!html.contains("Any arguments"), "{html}");
+    }
+
+    #[test]
+    fn a_page_says_what_policy_adds_to_what_was_asked_for() {
+        let mut page =
+            page("erin", Role::Approver, request(application("/usr/bin/tcpdump"), &["tcpdump"], "x"));
+        let plain = page.render().expect("renders");
+        assert!(plain.contains("It may be used any number of times. At its end: a warning"), "{plain}");
+        page.terms = Terms {
+            launches: Launches::Once,
+            confirm: Confirm::EachLaunch,
+            nesting: Nesting::Allowed,
+            at_expiry: AtExpiry::Finish,
+            ..Terms::default()
+        };
+        let told = page.render().expect("renders");
+        for part in [
+            "It may be used once; the user gives their password at each launch",
+            "from inside a program",
+            "may finish",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
     }
 
     #[test]
