@@ -310,8 +310,14 @@ pub async fn enable(app: &App, by: &Owner, id: AccountId) -> Result<(), Error> {
     let now = app.now();
     let mut tx = app.db.begin().await?;
     let row = sql::find(&mut tx, id).await?.ok_or(Error::NotFound("account"))?;
-    if sql::set_disabled(&mut tx, id, None).await? {
-        audit::append(&mut tx, by.actor(), now, What::AccountEnabled { account: id, name: row.name }).await?;
+    if row.disabled.is_none() {
+        return Ok(());
+    }
+    // Before it counts: nobody lets themselves in again by this.
+    audit::append(&mut tx, by.actor(), now, What::AccountEnabled { account: id, name: row.name }).await?;
+    if !sql::set_disabled(&mut tx, id, None).await? {
+        // Somebody else did meanwhile, and has told of it.
+        return Ok(());
     }
     tx.commit().await
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{Request, header};
+use elevon_policy::event::By;
 use elevon_policy::id::AccountId;
+use elevon_policy::request::Decider;
 use elevon_policy::text::Text;
 use elevon_policy::time::Span;
 use elevon_server::accounts;
-use elevon_server::auth::Role;
+use elevon_server::auth::{Actor, Owner, Role};
 use elevon_server::error::Error;
 use serde_json::json;
 
@@ -375,16 +377,15 @@ async fn what_arrives_after_its_sender_was_disabled_is_not_done(site: Site) {
     for (name, value) in [by_session, (header::AUTHORIZATION, format!("Bearer {token}"))] {
         let (is_read, read) = tokio::sync::oneshot::channel();
         let (go_on, goes_on) = tokio::sync::oneshot::channel();
-        let late = futures_util::stream::once(async move {
+        let body = futures_util::stream::once(async move {
             is_read.send(()).unwrap();
             goes_on.await.unwrap();
-            Ok::<_, std::convert::Infallible>(
-                json!({ "name": "another", "role": "owner", "password": PASSWORD }).to_string(),
-            )
+            let another = json!({ "name": "another", "role": "owner", "password": PASSWORD });
+            Ok::<_, std::convert::Infallible>(another.to_string())
         });
         let request = Request::post("/api/v1/accounts").header(name, value);
         let request = request.header(header::CONTENT_TYPE, "application/json");
-        let request = request.body(Body::from_stream(late)).unwrap();
+        let request = request.body(Body::from_stream(body)).unwrap();
         let disabled = async {
             read.await.unwrap();
             accounts::disable(&site.app, &site.owner(), peter).await.unwrap();
@@ -396,6 +397,15 @@ async fn what_arrives_after_its_sender_was_disabled_is_not_done(site: Site) {
     }
     let accounts = site.get(&owner, "accounts").await.ok();
     assert_eq!(accounts["items"].as_array().unwrap().len(), 2, "{accounts}");
+    // Let in before, and come to it after.
+    accounts::disable(&site.app, &site.owner(), peter).await.unwrap();
+    let name = Text::new("peter");
+    let decider = Decider { account: peter, name: name.clone(), os_users: Vec::new() };
+    let himself = Actor { by: By::Account { account: peter, name }, role: Role::Owner, decider };
+    let enabled = accounts::enable(&site.app, &Owner::of(himself).unwrap(), peter).await;
+    assert!(matches!(enabled, Err(Error::Forbidden(_))), "{enabled:?}");
+    assert_eq!(site.get(&token, "groups").await.status, 401);
+    accounts::enable(&site.app, &site.owner(), peter).await.unwrap();
     // What somebody does to themselves is done.
     let himself = site.post(&token, &format!("accounts/{peter}/disable"), json!({})).await;
     himself.ok();
