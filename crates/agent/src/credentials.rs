@@ -62,22 +62,35 @@ impl Written<'_> {
         })
     }
 
-    /// Stores them; the enrollment last, since it says that the others are there. That of an earlier one goes first, with what was
-    /// on its way to its place.
+    /// Stores them in place of those there are. They are all written before any of those goes; then the enrollment goes first and comes
+    /// last, since it says that the others are there. What was on its way to its place goes, too.
     pub(crate) fn store(&self, state_dir: &Path) -> Result<()> {
+        let enrollment = serde_json::to_vec_pretty(self.enrollment)?;
+        let files = [
+            (KEY, self.key.as_bytes()),
+            (CERTIFICATE, self.certificate.as_bytes()),
+            (CA, self.ca.as_bytes()),
+            (ENROLLMENT, &enrollment),
+        ];
+        let next = |name: &str| state_dir.join(format!("{name}.next"));
+        for (name, bytes) in files {
+            write_private(&next(name), bytes)?;
+        }
         for name in [ENROLLMENT, RENEWED_CERTIFICATE, RENEWED_KEY] {
             let path = state_dir.join(name);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     return Err(error).with_context(|| format!("remove {}", path.display()));
                 }
-                _ => {}
+                _ => sync_folder(&path)?,
             }
         }
-        write_private(&state_dir.join(KEY), self.key.as_bytes())?;
-        write_private(&state_dir.join(CERTIFICATE), self.certificate.as_bytes())?;
-        write_private(&state_dir.join(CA), self.ca.as_bytes())?;
-        write_private(&state_dir.join(ENROLLMENT), &serde_json::to_vec_pretty(self.enrollment)?)
+        for (name, _) in files {
+            let path = state_dir.join(name);
+            fs::rename(next(name), &path).with_context(|| format!("put {name} in place"))?;
+            sync_folder(&path)?;
+        }
+        Ok(())
     }
 }
 
@@ -208,5 +221,11 @@ mod tests {
         settle(state).expect("nothing of the old one is left to put in place");
         assert!(Credentials::load(state).expect("looked").is_none());
         assert_eq!(pair(state), ("new".into(), "new".into()));
+        // What cannot even be written, as on a full disk, takes nothing away.
+        write(state, &[(KEY, "old"), (ENROLLMENT, "old")]);
+        fs::create_dir(state.join(format!("{CERTIFICATE}.next"))).expect("made");
+        new.store(state).expect_err("there is a folder in the place of the next certificate");
+        let left = [KEY, ENROLLMENT].map(|name| fs::read_to_string(state.join(name)).expect("read"));
+        assert_eq!(left, ["old", "old"]);
     }
 }
