@@ -19,10 +19,11 @@ impl Session {
         let Some(asks) = asks else {
             return self.give_up("nothing came to admit its start by");
         };
-        let admitted = match is_asking(asks.as_fd(), None) {
+        let Some(program) = &self.program else { return };
+        let admitted = match asks_first(asks.as_fd(), program.first_line()) {
             Ok(true) => syscall::call_asked_about(asks.as_fd())
                 .and_then(|call| syscall::answer_call(asks.as_fd(), call, true)),
-            // It ended in place of asking: its next word says why.
+            // It ended in place of asking: its next word says why, or its end.
             Ok(false) => return,
             Err(error) => Err(error),
         };
@@ -36,7 +37,7 @@ impl Session {
     pub(super) fn refuse(&mut self) {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         while let Some(asks) = &self.asks {
-            match is_asking(asks.as_fd(), Some(&at_once)) {
+            match is_asking(asks.as_fd(), &at_once) {
                 // Whoever asked may have been killed meanwhile: then there is nobody to tell.
                 Ok(true) => drop(
                     syscall::call_asked_about(asks.as_fd())
@@ -60,10 +61,27 @@ impl Session {
     }
 }
 
+/// Waits until something asks, or there is more to hear of the program or no more to come: before Linux 6.11 nothing else tells that
+/// whoever could have asked has ended, as long as they are not taken in. Whether something asks.
+fn asks_first(asks: BorrowedFd<'_>, line: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut ready =
+        [PollFd::from_borrowed_fd(asks, PollFlags::IN), PollFd::from_borrowed_fd(line, PollFlags::IN)];
+    loop {
+        match poll(&mut ready, None) {
+            Err(Errno::INTR) => {}
+            polled => {
+                polled?;
+                let [asks, _] = ready;
+                return Ok(asks.revents().contains(PollFlags::IN));
+            }
+        }
+    }
+}
+
 /// Whether something waits for an answer; no more when all who could ask have ended. An error is that nothing came in time.
-fn is_asking(asks: BorrowedFd<'_>, within: Option<&Timespec>) -> io::Result<bool> {
+fn is_asking(asks: BorrowedFd<'_>, within: &Timespec) -> io::Result<bool> {
     let mut ready = [PollFd::from_borrowed_fd(asks, PollFlags::IN)];
-    match poll(&mut ready, within) {
+    match poll(&mut ready, Some(within)) {
         Err(Errno::INTR) => return Err(io::ErrorKind::Interrupted.into()),
         polled if polled? == 0 => return Err(io::ErrorKind::TimedOut.into()),
         _ => {}

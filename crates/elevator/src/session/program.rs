@@ -77,6 +77,7 @@ impl Ahead {
 impl Begun {
     /// Makes the terminal, and has a starter hear of the launch.
     pub(super) fn make(plan: &Plan, mut given: Given, ahead: Ahead) -> io::Result<Self> {
+        let starter = ahead.starter_of(plan)?;
         let terminals = plan.inside.as_ref().map(|_| view::terminals()).transpose()?;
         let terminals = terminals.as_ref().map(AsFd::as_fd);
         let terminal = terminal::for_launch(&given.standard, plan.window, terminals)?;
@@ -88,7 +89,6 @@ impl Begun {
                 _ => {}
             }
         }
-        let starter = ahead.starter_of(plan)?;
         // It has started nothing yet.
         for cgroup in &plan.limits {
             limits::enter(cgroup, starter.process.as_raw_nonzero().get())?;
@@ -127,6 +127,12 @@ impl Program {
             Self::Own(_) => None,
             Self::Monitored(monitor) => Some(monitor),
         }
+    }
+
+    /// Where what comes first is said.
+    pub(super) fn first_line(&self) -> BorrowedFd<'_> {
+        let (Self::Own(starter) | Self::Monitored(starter)) = self;
+        starter.line.socket()
     }
 
     /// Where there is more to hear of it.
